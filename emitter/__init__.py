@@ -1,1 +1,21 @@
+"""tradetrail's emitter: a bot's orders and fills to local JSON lines, without ever waiting.
+
+>>> from emitter import AuditLog
+>>> audit = AuditLog("var/audit", service="fox-bot")
+"""
+
+from .audit import AuditLog, Stats
+from .errors import DirectoryError, EmitterError, RingDamaged, SettingError
+from .records import SCHEMA_VERSION
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "AuditLog",
+    "DirectoryError",
+    "EmitterError",
+    "RingDamaged",
+    "SettingError",
+    "Stats",
+]

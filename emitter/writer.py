@@ -1,0 +1,444 @@
+"""The writer: brings the ring's bytes into segment files, and makes them outlive a loss of power.
+
+Two daemon threads. *Write* drains the ring with ``os.write``, rotates segments and retries for as long as the disk
+fails; it does next to nothing per record. *Sync* calls ``fdatasync`` and only then gives ring space back, because
+it may hang with the disk while writes go on.
+
+Invariant (``docs/format.md``, 4.1): between header and footer a segment holds nothing but ring bytes, in order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .ring import HEAD, SYNC_BEGUN, SYNC_DONE, SYNCED, WRITTEN, Ring, Slot
+from .segments import SegmentName, Void, create_segment, footer_line, header_line, sync_directory
+
+# Writing and hashing give up the interpreter's lock; beside a busy thread each costs a switch interval (5 ms) to get
+# it back, so that small pieces would be slower than the bot.
+_PIECE_BYTES = 4 * 1024 * 1024
+_BACKOFF_FIRST_S = 0.01
+_BACKOFF_MOST_S = 1.0
+_ROTATE_AGAIN_S = 1.0
+# A write that fails this often for another reason than a full disk will not recover on that file.
+_GIVE_UP_AFTER = 8
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+class _Stopped(Exception):
+    """The writer was told to end and its time is up; what is left stays in the ring for recovery."""
+
+
+class _GivenUp(Exception):
+    """The present segment cannot be trusted or written any more."""
+
+
+@dataclass(slots=True, eq=False)
+class OpenSegment:
+    """A segment being written, and what its footer will say."""
+
+    name: SegmentName
+    fd: int
+    size: int = 0
+    records: int = 0
+    first_seq: int | None = None
+    last_seq: int | None = None
+    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+    opened: float = field(default_factory=time.monotonic)
+    in_directory: bool = False
+
+    def footer(self) -> bytes:
+        return footer_line(
+            self.name,
+            records=self.records,
+            first_seq=self.first_seq,
+            last_seq=self.last_seq,
+            sha256=self.digest.hexdigest(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far a sync reaches: to ``position`` in the ring, to ``size`` bytes of ``segment``."""
+
+    position: int
+    segment: int
+    size: int
+    sha256: str
+    records_total: int
+    last_seq: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriterSettings:
+    directory: Path
+    service: str
+    resource: dict[str, str]
+    segment_max_bytes: int
+    segment_max_age_s: float
+    flush_interval_s: float
+    fsync_interval_s: float
+    file_mode: int = 0o600
+    gid: int = -1
+
+
+class Writer:
+    """Owns the segment files of one stream."""
+
+    def __init__(self, ring: Ring, stream: str, settings: WriterSettings) -> None:
+        self._ring = ring
+        self._memory = ring.memory
+        self._words = ring.memory.header
+        self._settings = settings
+        self.records_total = 0
+        self.high_water = 0
+        self.last_error: str | None = None
+        self.synced_at = time.monotonic()
+        self.closed = False
+        self.on_loss: Callable[[], None] = lambda: None
+        self._loss_told = False
+        self._stop_at: float | None = None
+        self._rotate_after = 0.0
+        # Guards what the two threads share: the segments and how far each has come. Never held across I/O.
+        self._shared = threading.Condition()
+        self._sync_bell = threading.Semaphore(0)
+        self._distrusted = False
+        self._epoch = 0  # changes when segments are given up: a sync begun before says nothing
+        self._retired: list[OpenSegment] = []
+        self._given_up: list[int] = []
+        self._voids: tuple[Void, ...] = ()
+        # The first header is in its file before the first call is accepted.
+        self._segment = self._create(SegmentName.of(settings.service, stream, 1))
+        self._last_number = 1
+        self._write_header(self._segment, None, ())
+        self._memory.next_slot(Slot(1, self._segment.size, 0, None))
+        self._synced = self._reached()
+        self._writing = threading.Thread(target=self._write_loop, name="tradetrail-writer", daemon=True)
+        self._syncing = threading.Thread(target=self._sync_loop, name="tradetrail-sync", daemon=True)
+
+    def start(self) -> None:
+        self._writing.start()
+        self._syncing.start()
+
+    @property
+    def segment_name(self) -> str:
+        return str(self._segment.name)
+
+    @property
+    def unsynced_bytes(self) -> int:
+        return int(self._words[HEAD] - self._words[SYNCED])
+
+    def descriptors(self) -> list[int]:
+        """The segment files held open, for a forked child to close (never to unlock)."""
+        return [self._segment.fd, *(segment.fd for segment in self._retired), *self._given_up]
+
+    # -- called by other threads --
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until all that was accepted before is written and synced; whether that was reached in time."""
+        target = self._words[HEAD]
+        deadline = time.monotonic() + timeout
+        with self._shared:
+            while self._words[SYNCED] < target or self._memory.pending_losses():
+                left = deadline - time.monotonic()
+                if left <= 0 or self.closed:
+                    return self.closed
+                self._wake()
+                self._shared.wait(min(left, self._settings.flush_interval_s))
+        return True
+
+    def stop(self, timeout: float) -> bool:
+        """Write what the ring holds, close the segment and end; whether all of it was done in time.
+
+        Where it was not, nothing is lost: ring and open segment are left to recovery.
+        """
+        self._stop_at = time.monotonic() + timeout
+        self._wake()
+        if self._writing.is_alive():
+            self._writing.join(timeout + _BACKOFF_MOST_S)
+        return self.closed
+
+    def _wake(self) -> None:
+        with contextlib.suppress(RuntimeError):  # awake already
+            self._ring.bell.release()
+        self._sync_bell.release()
+
+    # -- write thread --
+
+    def _write_loop(self) -> None:
+        pause = self._settings.flush_interval_s
+        while True:
+            self._ring.bell.acquire(timeout=pause)
+            pause = self._settings.flush_interval_s
+            try:
+                self._turn()
+                if self._stop_at is not None:
+                    self._finish()
+                    return
+            except _Stopped:
+                return
+            except _GivenUp:
+                self._distrusted = True
+                pause = _BACKOFF_FIRST_S
+            except Exception as error:  # noqa: BLE001  whatever it is, the records wait in the ring
+                self._note(error)
+                self._distrusted = True
+                pause = _BACKOFF_MOST_S
+
+    def _turn(self) -> None:
+        ring = self._ring
+        self.high_water = max(self.high_water, ring.used_bytes)
+        if self._distrusted:
+            self._start_anew()
+        if self._memory.pending_losses():
+            if not self._loss_told:
+                self._loss_told = True
+                self.on_loss()
+            ring.write_losses(at_once=self._stop_at is not None)
+        else:
+            self._loss_told = False
+        self._drain(self._words[HEAD])
+        segment = self._segment
+        if segment.records and time.monotonic() - segment.opened >= self._settings.segment_max_age_s:
+            self._rotate()
+
+    def _drain(self, head: int) -> None:
+        """Write all lines up to ``head``, a piece at a time, and rotate where a segment is full."""
+        words, half = self._words, self._memory.capacity // 2
+        while (start := words[WRITTEN]) < head:
+            if self._distrusted:
+                raise _GivenUp
+            stop = min(head, start + _PIECE_BYTES)
+            room = max(0, self._settings.segment_max_bytes - self._segment.size)
+            if stop - start > room:
+                end = self._memory.line_end(start, start + room)
+                if end == start and self._segment.records and self._rotate():
+                    continue
+                # An empty segment takes one line, though it be longer than a segment.
+                stop = end if end > start else stop if self._segment.records else start + 1
+            end = self._memory.line_end(start, stop)
+            if end == start:
+                end = self._memory.first_line_end(start, head)
+            self._write_lines(start, end)
+            if words[HEAD] - words[SYNCED] > half:
+                self._sync_bell.release()
+
+    def _write_lines(self, start: int, stop: int) -> None:
+        segment = self._segment
+        pieces = self._memory.views(start, stop)
+        for piece in pieces:
+            self._write_all(segment.fd, piece)
+        records, first, last = self._ring.numbers(start, stop)
+        with self._shared:
+            for piece in pieces:
+                segment.digest.update(piece)
+            segment.size += stop - start
+            segment.records += records
+            segment.first_seq = segment.first_seq or first
+            segment.last_seq = last or segment.last_seq
+            self.records_total += records
+            self._words[WRITTEN] = stop
+
+    def _write_all(self, fd: int, data: memoryview | bytes) -> None:
+        """Write every byte, going on where a short or failed write stopped, for as long as it takes."""
+        view = memoryview(data)
+        pause, failures = _BACKOFF_FIRST_S, 0
+        while len(view):
+            try:
+                count = os.write(fd, view)
+            except OSError as error:
+                self._note(error)
+                failures += error.errno not in _DISK_FULL
+                if self._out_of_time():
+                    raise _Stopped from error
+                if self._distrusted or failures >= _GIVE_UP_AFTER:
+                    raise _GivenUp from error
+                time.sleep(pause)
+                pause = min(2 * pause, _BACKOFF_MOST_S)
+            else:
+                view = view[count:]
+
+    def _create(self, name: SegmentName) -> OpenSegment:
+        settings = self._settings
+        fd = create_segment(settings.directory / str(name), mode=settings.file_mode, gid=settings.gid)
+        return OpenSegment(name, fd)
+
+    def _write_header(self, segment: OpenSegment, previous: str | None, replaces: tuple[Void, ...]) -> None:
+        path = self._memory.path
+        line = header_line(
+            segment.name,
+            service=self._settings.service,
+            resource=self._settings.resource,
+            pid=os.getpid(),
+            ring=str(path) if path else None,
+            previous_sha256=previous,
+            replaces=replaces,
+        )
+        self._write_all(segment.fd, line)
+        segment.digest.update(line)
+        segment.size = len(line)
+
+    def _rotate(self) -> bool:
+        """Close the present segment and go on in the next; False where no next one can be made now."""
+        if time.monotonic() < self._rotate_after:
+            return False
+        old, end = self._segment, self._words[WRITTEN]
+        try:
+            new = self._create(old.name.next())
+        except OSError as error:  # no descriptors, no inodes, no directory: go on with the old one
+            self._note(error)
+            self._rotate_after = time.monotonic() + _ROTATE_AGAIN_S
+            return False
+        self._last_number = new.name.number
+        try:
+            self._memory.end_slot(end)
+            self._write_all(old.fd, old.footer())
+            self._write_header(new, old.digest.hexdigest(), ())
+        except BaseException:
+            self._given_up.append(new.fd)
+            raise
+        with self._shared:
+            self._retired.append(old)
+            self._segment = new
+        self._memory.next_slot(Slot(new.name.number, new.size, end, None))
+        return True
+
+    def _start_anew(self) -> None:
+        """After a failed sync or write: everything since the last good sync goes to a new segment.
+
+        A sync that failed once is never believed again for that file: the kernel may have dropped the pages and
+        would report success next time. The new header names what it replaces.
+        """
+        synced = self._synced
+        voids = (*self._voids, Void(synced.segment, synced.size))
+        voids += tuple(Void(number, 0) for number in range(synced.segment + 1, self._last_number + 1))
+        name = SegmentName(self._segment.name.stream, self._last_number + 1, self._segment.name.service)
+        try:
+            new = self._create(name)
+        except OSError as error:
+            self._note(error)
+            if self._out_of_time():
+                raise _Stopped from error
+            time.sleep(_BACKOFF_FIRST_S)
+            raise _GivenUp from error
+        self._last_number += 1
+        try:
+            self._write_header(new, synced.sha256, voids)
+        except BaseException:
+            self._given_up.append(new.fd)
+            raise
+        with self._shared:
+            self._given_up += [segment.fd for segment in (*self._retired, self._segment)]
+            self._retired, self._segment, self._voids = [], new, voids
+            self._epoch += 1
+            self._memory.next_slot(Slot(name.number, new.size, synced.position, None))
+            self._words[WRITTEN] = synced.position
+            self.records_total = synced.records_total
+            self._synced = self._reached()
+            self._words[SYNC_DONE] = self._words[SYNC_BEGUN]
+            self._distrusted = False
+
+    def _finish(self) -> None:
+        """Nothing more will come: footer, sync, close."""
+        self._ring.write_losses(at_once=True)
+        self._drain(self._words[HEAD])
+        self._sync_bell.release()
+        self._syncing.join(self._left())
+        if self._syncing.is_alive():
+            raise _Stopped
+        if self._distrusted:
+            raise _GivenUp
+        self._memory.end_slot(self._words[WRITTEN])
+        self._write_all(self._segment.fd, self._segment.footer())
+        reached, segments = self._reached(), [*self._retired, self._segment]
+        self._words[SYNC_BEGUN] += 1
+        try:
+            self._sync(segments)
+        except OSError as error:
+            self._note(error)
+            raise _GivenUp from error
+        self._words[SYNC_DONE] = self._words[SYNC_BEGUN]
+        self._words[SYNCED] = reached.position
+        for segment in segments:
+            os.close(segment.fd)
+        self._close_given_up()
+        with self._shared:
+            self.closed = True
+            self._shared.notify_all()
+
+    def _left(self) -> float:
+        return max(0.0, (self._stop_at or 0.0) - time.monotonic())
+
+    def _out_of_time(self) -> bool:
+        return self._stop_at is not None and not self._left()
+
+    def _note(self, error: BaseException) -> None:
+        self.last_error = f"{type(error).__name__}: {error}"
+
+    # -- sync thread --
+
+    def _sync_loop(self) -> None:
+        while self._stop_at is None:
+            self._sync_bell.acquire(timeout=self._settings.fsync_interval_s)
+            while self._sync_bell.acquire(blocking=False):
+                pass  # many calls for a sync are one
+            self._close_given_up()
+            with self._shared:
+                reached, epoch = self._reached(), self._epoch
+                segments = [*self._retired, self._segment]
+            if self._distrusted or reached.position == self._words[SYNCED]:
+                continue
+            self._words[SYNC_BEGUN] += 1
+            try:
+                self._sync(segments)
+            except OSError as error:
+                self._note(error)
+                self._distrusted = True
+                self._wake()
+                continue
+            self._sync_done(reached, epoch, segments[:-1])
+
+    def _sync_done(self, reached: Reached, epoch: int, retired: list[OpenSegment]) -> None:
+        with self._shared:
+            if epoch != self._epoch or self._distrusted:
+                return
+            self._words[SYNC_DONE] = self._words[SYNC_BEGUN]
+            self._words[SYNCED] = reached.position
+            self._synced, self._voids = reached, ()
+            self._retired = [segment for segment in self._retired if segment not in retired]
+            self.synced_at = time.monotonic()
+            self._ring.forget_holes(reached.last_seq or 0)
+            self._shared.notify_all()
+        for segment in retired:
+            os.close(segment.fd)
+
+    def _sync(self, segments: Iterable[OpenSegment]) -> None:
+        for segment in segments:
+            if not segment.in_directory:
+                sync_directory(self._settings.directory)
+                segment.in_directory = True
+            os.fdatasync(segment.fd)
+
+    def _reached(self) -> Reached:
+        """How far the writer has come (under ``_shared``): always at a line's end."""
+        segment = self._segment
+        return Reached(
+            self._words[WRITTEN],
+            segment.name.number,
+            segment.size,
+            segment.digest.hexdigest(),
+            self.records_total,
+            segment.last_seq,
+        )
+
+    def _close_given_up(self) -> None:
+        while self._given_up:
+            os.close(self._given_up.pop())
