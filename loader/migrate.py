@@ -1,0 +1,184 @@
+"""Bring a database's tables up to this program: ``sql/migrations``, in order, each once.
+
+Works on an empty database and on a bot's own one. A migration runs in a transaction that waits less than a
+second for its table, lets go, and tries again; one with the directive ``-- outside a transaction`` runs
+statement by statement, and an index that an earlier broken build left invalid is dropped and built again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cache
+
+from loader.database import Database
+from loader.errors import TerminalError, TransientError
+from loader.statements import sql_dir
+
+# The first eight letters of the name as a number; any constant of our own does.
+_LOCK_KEY = int.from_bytes(b"tradetra", "big") & (2**63 - 1)
+# An index over hundreds of millions of old rows, and the transactions it has to wait out.
+_BUILD_DEADLINE_S = 4 * 3600.0
+# Lock not available, deadlock.
+_RETRIED = ("55P03", "40P01")
+_OUTSIDE = "-- outside a transaction"
+_FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
+_INDEX = re.compile(r"\bCREATE (?:UNIQUE )?INDEX CONCURRENTLY IF NOT EXISTS (\w+)")
+
+# While a lock is waited for, everybody behind it waits too: never longer than a second. PostgreSQL sends an
+# autovacuum off the table only after deadlock_timeout, which must be the shorter one (superusers may say so).
+_SHORT_LOCKS = """
+SET LOCAL lock_timeout = '900ms';
+SELECT set_config('deadlock_timeout', '300ms', true) WHERE current_setting('is_superuser') = 'on';
+"""
+# CREATE INDEX CONCURRENTLY waits for old transactions, but nobody who writes waits for it.
+_LONG_LOCKS = "SET lock_timeout = 0; SET statement_timeout = 0"
+_RESET_LOCKS = "RESET lock_timeout; RESET statement_timeout"
+_IS_THERE = "SELECT to_regclass('monitoring.schema_migrations') IS NOT NULL"
+_APPLIED = "SELECT version, name, sha256 FROM monitoring.schema_migrations ORDER BY version"
+_NOTE = "INSERT INTO monitoring.schema_migrations (version, name, sha256) VALUES ($1, $2, $3)"
+_VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('monitoring.' || $1)"
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file of ``sql/migrations``: ``0002_orders.sql`` is version 2, name ``0002_orders``."""
+
+    version: int
+    name: str
+    sql: str
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+    @property
+    def outside(self) -> bool:
+        """Whether it must run outside a transaction."""
+        return self.sql.startswith(_OUTSIDE + "\n")
+
+    def statements(self) -> list[str]:
+        """Its statements; one ends with a semicolon at the end of a line."""
+        lines = [line for line in self.sql.splitlines() if not line.lstrip().startswith("--")]
+        return [part.strip() for part in re.split(r";\s*(?:\n|$)", "\n".join(lines)) if part.strip()]
+
+
+@cache
+def migrations() -> tuple[Migration, ...]:
+    """All migrations of this program, in order."""
+    found = []
+    for path in sorted((sql_dir() / "migrations").glob("*.sql")):
+        match = _FILE.fullmatch(path.name)
+        if match is None:
+            raise TerminalError(f"sql/migrations/{path.name} is not named like 0001_name.sql")
+        found.append(Migration(int(match[1]), path.stem, path.read_text(encoding="utf-8")))
+    if [one.version for one in found] != list(range(1, len(found) + 1)):
+        raise TerminalError("the files of sql/migrations are not numbered 1, 2, 3 without a gap")
+    return tuple(found)
+
+
+async def pending(database: Database) -> list[str]:
+    """The names of the migrations that the database still needs; changes nothing.
+
+    Errors: ``TerminalError`` where the database is newer than this program, or an applied migration's text
+    was changed.
+    """
+    return [migration.name for migration in await _missing(database)]
+
+
+async def migrate(database: Database, *, lock_attempts: int = 100) -> list[str]:
+    """Apply what is missing; the names applied now. Safe to run twice, and by several at once.
+
+    Errors: those of ``pending``; ``TransientError`` where a table could not be locked in ``lock_attempts``
+    attempts of 0.9 s each. What was applied before stays, and the next call goes on from there.
+    """
+    if not await _missing(database):
+        return []
+    async with _alone(database):
+        applied = []
+        for migration in await _missing(database):
+            await _retried(database, migration, lock_attempts)
+            applied.append(migration.name)
+        return applied
+
+
+async def _missing(database: Database) -> list[Migration]:
+    known = {migration.version: migration for migration in migrations()}
+    done = await database.fetch(_APPLIED) if await database.fetchval(_IS_THERE) else []
+    for row in done:
+        mine = known.pop(row["version"], None)
+        if mine is None:
+            raise TerminalError(
+                f"the database has migration {row['name']}, which this program does not know: "
+                "it was migrated by a newer tradetrail; update this one"
+            )
+        if mine.sha256 != row["sha256"]:
+            raise TerminalError(
+                f"sql/migrations/{mine.name}.sql was changed after it had been applied; "
+                "put the old text back and write the change as a new migration"
+            )
+    return list(known.values())
+
+
+@asynccontextmanager
+async def _alone(database: Database) -> AsyncIterator[None]:
+    """Hold the migration lock.
+
+    It is asked for again and again: a session that waits for it inside a statement would hold a snapshot, for
+    which the other's CREATE INDEX CONCURRENTLY waits in turn.
+    """
+    while not await database.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK_KEY):  # noqa: ASYNC110
+        await asyncio.sleep(0.1)
+    try:
+        yield
+    finally:
+        if not database.lost:
+            await database.execute("SELECT pg_advisory_unlock($1)", _LOCK_KEY)
+
+
+async def _retried(database: Database, migration: Migration, attempts: int) -> None:
+    apply = _apply_outside if migration.outside else _apply_inside
+    for attempt in range(1, attempts + 1):
+        try:
+            await apply(database, migration)
+        except TransientError as error:
+            if database.lost or error.sqlstate not in _RETRIED:
+                raise
+            if attempt == attempts:
+                raise TransientError(
+                    f"migration {migration.name}: its table is held by another transaction "
+                    f"({attempts} attempts); end that one and run 'tradetrail migrate' again",
+                    sqlstate=error.sqlstate,
+                ) from error
+        else:
+            return
+        await asyncio.sleep(min(0.1 * attempt, 1.0))
+
+
+async def _apply_inside(database: Database, migration: Migration) -> None:
+    async with database.transaction():
+        await database.execute(_SHORT_LOCKS)
+        await database.execute(migration.sql)
+        await _note(database, migration)
+
+
+async def _apply_outside(database: Database, migration: Migration) -> None:
+    await database.execute(_LONG_LOCKS)
+    try:
+        for statement in migration.statements():
+            index = _INDEX.search(statement)
+            if index and await database.fetchval(_VALID, index[1]) is False:
+                await database.execute(f"DROP INDEX CONCURRENTLY monitoring.{index[1]}", deadline_s=_BUILD_DEADLINE_S)
+            await database.execute(statement, deadline_s=_BUILD_DEADLINE_S)
+        await _note(database, migration)
+    finally:
+        if not database.lost:
+            await database.execute(_RESET_LOCKS)
+
+
+async def _note(database: Database, migration: Migration) -> None:
+    await database.execute(_NOTE, migration.version, migration.name, migration.sha256)

@@ -1,0 +1,314 @@
+"""Checks of a batch with DuckDB: lines in, rows and rejects out as CSV files. The only module that knows duckdb's
+loading side; Python looks only at lines that are odd, one by one.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import duckdb
+
+from emitter.records import CONTROL_EVENTS, KINDS, Kind
+
+from . import statements
+from .rules import Columns, Rule, column_of, decimal_type, findings_query, integer_type
+from .tail import MAX_LINE_BYTES, Spooled
+
+_MEMORY_LIMIT = "192MB"
+_MAX_DEPTH = 200
+
+# DuckDB's structure of a line: every field as text. Fees may be objects or lists.
+_NAMES = sorted({f.name for kind in KINDS for f in kind.fields})
+_JSON_FIELDS = ("fee", "fees")
+_SHAPE = json.dumps(
+    {
+        **dict.fromkeys(("stream", "seq", "timestamp", "severity_text", "event_name"), "VARCHAR"),
+        "attributes": {name: "JSON" if name in _JSON_FIELDS else "VARCHAR" for name in _NAMES},
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Accepted rows of one kind, ready for COPY: ``columns`` in the order of the CSV file at ``path``."""
+
+    kind: Kind
+    count: int
+    columns: tuple[str, ...]
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Rejects:
+    """Lines with findings, ready for COPY."""
+
+    rejected: int
+    repaired: int
+    columns: tuple[str, ...]
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class PartCount:
+    """What one part of a batch holds."""
+
+    part: int
+    lines: int
+    records: int
+    rejected: int
+    first_seq: int | None
+    last_seq: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A control line and where it stands."""
+
+    stream: str
+    segment: int
+    byte_offset: int
+    line: str
+
+
+def open_engine(temporary: Path, threads: int = 2) -> duckdb.DuckDBPyConnection:
+    """A DuckDB in memory, bounded, that spills into the given folder and loads no extension from anywhere."""
+    engine = duckdb.connect(
+        ":memory:",
+        config={
+            "threads": threads,
+            "memory_limit": _MEMORY_LIMIT,
+            "temp_directory": str(temporary),
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "preserve_insertion_order": "true",
+        },
+    )
+    engine.execute(statements.load("load/checks.sql")["setup"])
+    return engine
+
+
+class Check:
+    """The checks of one batch; tables of its own in the engine, dropped at its end."""
+
+    def __init__(
+        self,
+        engine: duckdb.DuckDBPyConnection,
+        spooled: Spooled,
+        folder: Path,
+        rules: Sequence[Rule],
+        columns: Columns,
+    ) -> None:
+        self._sql = statements.load("load/checks.sql")
+        self._rows = statements.load("load/rows.sql")
+        self._duck = engine.cursor()  # temporary tables are a cursor's own
+        self._spooled = spooled
+        self._folder = folder
+        self._columns = columns
+        self._findings = findings_query(list(rules), columns)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._duck.close()
+
+    def run(self) -> None:
+        """Read, parse and judge every line; the answers are then asked for one by one."""
+        run, sql = self._duck.execute, self._sql
+        run("SET TimeZone = 'UTC'")
+        run(sql["begin"])
+        self._insert("odd_lines", [(o.n, o.raw, o.raw_hex, o.length) for o in self._spooled.odd])
+        self._insert("marks", [(o.n, o.why, o.detail) for o in self._spooled.odd if o.why])
+        self._insert(
+            "parts",
+            [
+                (at, part.first_line, part.name.stream, part.name.number, part.start, part.batch_offset, part.last_seq)
+                for at, part in enumerate(self._spooled.parts)
+            ],
+        )
+        run(sql["read_lines"], {"path": str(self._spooled.path), "max_line_size": 2 * MAX_LINE_BYTES})
+        run(sql["parse"], {"shape": _SHAPE})
+        self._second_look()
+        run(f"CREATE OR REPLACE TEMP TABLE records AS {self._records()}")
+        self._judge()
+
+    def _judge(self) -> None:
+        self._duck.execute(f"CREATE OR REPLACE TEMP TABLE findings AS {self._findings}")
+        self._duck.execute(self._sql["locate"])
+
+    def _insert(self, table: str, rows: Sequence[tuple[object, ...]]) -> None:
+        if rows:
+            self._duck.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
+
+    def _second_look(self) -> None:
+        """DuckDB's JSON is laxer than the standard: lines that might be meant are read strictly, one by one."""
+        marks = []
+        for n, line in self._duck.execute(self._sql["suspects"]).fetchall():
+            problem = strict_problem(line)
+            if problem:
+                marks.append((n, *problem))
+        self._insert("marks", marks)
+
+    def _records(self) -> str:
+        """Parsed lines as columns; ``kind`` says which kind of record, or ``control``."""
+        kinds = " ".join(f"WHEN '{kind.event_name}' THEN '{kind.name}'" for kind in KINDS if kind.event_name)
+        control = ", ".join(f"'{name}'" for name in CONTROL_EVENTS)
+        fields = ", ".join(
+            f'record.attributes."{name}" AS "{name}"'
+            if name in _JSON_FIELDS
+            else f'nullif(record.attributes."{name}", \'\') AS "{name}"'
+            for name in _NAMES
+        )
+        source = f"""
+            SELECT
+                n, record.stream AS stream, record."timestamp" AS "timestamp", record.severity_text AS severity_text,
+                nullif(record.event_name, '') AS event_name, parts.stream AS file_stream,
+                CASE
+                    WHEN regexp_full_match(record.seq, '[0-9]{{1,18}}') THEN CAST(record.seq AS BIGINT)
+                END AS seq_number,
+                CASE
+                    WHEN record.seq IS NULL AND record.event_name IN ({control}) THEN 'control'
+                    ELSE CASE record.event_name {kinds} ELSE CASE WHEN record.event_name <> '' THEN 'event' END END
+                END AS kind,
+                {fields}
+            FROM parsed ASOF JOIN parts ON parsed.n >= parts.first_line
+            WHERE record IS NOT NULL
+        """
+        fees = self._sql["fees"].rstrip(";").replace("FROM source", f"FROM ({source})")
+        return f"""
+            SELECT
+                r.*,
+                moment(r."timestamp") AS moment,
+                CASE WHEN kind = 'event' THEN json_extract(line, '$.attributes') END AS attributes,
+                kind = 'event' AND json_type(attributes) IS DISTINCT FROM 'OBJECT' AS attributes_missing
+            FROM ({fees}) AS r JOIN lines USING (n)
+        """
+
+    def mark(self, marks: Iterable[tuple[str, int, str, str]]) -> None:
+        """Note what PostgreSQL said of single records, as (stream, seq, rule, detail), and judge again."""
+        for stream, seq, why, detail in marks:
+            self._duck.execute(
+                "INSERT INTO marks SELECT n, ?, ? FROM records WHERE stream = ? AND seq_number = ?",
+                [why, detail, stream, seq],
+            )
+        self._judge()
+
+    def rows(self) -> list[Rows]:
+        """The accepted rows of each kind that has any, written as CSV."""
+        found = dict(
+            self._duck.execute(
+                "SELECT kind, count(*) FROM records WHERE kind IS NOT NULL AND n NOT IN "
+                "(SELECT n FROM findings WHERE severity = 'reject') GROUP BY kind"
+            ).fetchall()
+        )
+        return [self._write_rows(kind, found[kind.name]) for kind in KINDS if kind.name in found]
+
+    def _write_rows(self, kind: Kind, count: int) -> Rows:
+        query = self._rows[kind.table].rstrip(";").replace("FROM fitted", f"FROM ({self._fitted(kind)}) AS fitted")
+        path = self._folder / f"{kind.table}.csv"
+        return Rows(kind, count, self._write(query, path), path)
+
+    def _write(self, query: str, path: Path) -> tuple[str, ...]:
+        described = self._duck.execute(f"DESCRIBE {query}").fetchall()
+        self._duck.execute(f"COPY ({query}) TO '{_quoted(path)}' (FORMAT csv, HEADER false)")
+        return tuple(str(row[0]) for row in described)
+
+    def _fitted(self, kind: Kind) -> str:
+        """The accepted records of a kind with each field as its real column can take it."""
+        columns = ["n", "stream", "seq_number AS seq", "moment", "event_name", "severity_text", "attributes"]
+        for f in kind.fields:
+            column, name = column_of(kind, f, self._columns), f'"{f.name}"'
+            value = name
+            if f.type in ("number", "fee"):
+                value = f"number_or_null({name})"
+                if decimal := decimal_type(column):
+                    value = f"CAST(TRY_CAST({value} AS {decimal}) AS VARCHAR)"
+            elif f.type == "integer":
+                whole = f"is_number({name}) AND decimals({name}) = 0"
+                value = f"CASE WHEN {whole} THEN TRY_CAST({name} AS {integer_type(column)}) END"
+            elif f.type == "time":
+                value = f"moment({name})"
+            elif f.type == "text" and column is not None and column.data_type in ("integer", "bigint", "smallint"):
+                value = f"TRY_CAST({name} AS {integer_type(column)})"
+            columns.append(f"{value} AS {name}")
+        return (
+            f"SELECT {', '.join(columns)} FROM records WHERE kind = '{kind.name}' "
+            "AND n NOT IN (SELECT n FROM findings WHERE severity = 'reject')"
+        )
+
+    def rejects(self) -> Rejects | None:
+        """Lines with findings, written as CSV; None where there are none."""
+        counts = self._duck.execute(
+            "SELECT count(*) FILTER (WHERE rejected), count(*) FILTER (WHERE NOT rejected) FROM "
+            "(SELECT bool_or(severity = 'reject') AS rejected FROM findings GROUP BY n)"
+        ).fetchone()
+        if counts is None or not sum(counts):
+            return None
+        self._duck.execute(self._sql["infer_seqs"])
+        path = self._folder / "audit_rejects.csv"
+        columns = self._write(self._sql["rejects"].rstrip(";"), path)
+        return Rejects(counts[0], counts[1], columns, path)
+
+    def control(self) -> list[Control]:
+        """The control lines, in order."""
+        return [Control(*row) for row in self._duck.execute(self._sql["control_lines"]).fetchall()]
+
+    def parts(self) -> list[PartCount]:
+        """Counts for each part of the batch, in order."""
+        return [PartCount(*row) for row in self._duck.execute(self._sql["per_part"]).fetchall()]
+
+    def streams(self) -> list[tuple[str, int, int]]:
+        """(stream, first seq, last seq) of the records that were read."""
+        return self._duck.execute(self._sql["streams"]).fetchall()
+
+    def reasons(self) -> list[tuple[str, str, int, str]]:
+        """(severity, rule, lines, an example of what it says), most frequent first."""
+        return self._duck.execute(self._sql["reasons"]).fetchall()
+
+
+def strict_problem(line: str) -> tuple[str, str] | None:
+    """(rule, detail) where a line is no JSON by the standard, or holds what PostgreSQL cannot; else None."""
+
+    def refuse(constant: str) -> object:
+        raise ValueError(f"{constant} without quotes")
+
+    try:
+        value = json.loads(line, parse_constant=refuse, parse_int=str, parse_float=str)
+    except RecursionError:
+        return "not_strict_json", "nested too deeply"
+    except ValueError as error:
+        return "not_strict_json", str(error).split(": line ")[0]
+    waiting: list[tuple[object, int]] = [(value, 1)]
+    while waiting:
+        item, depth = waiting.pop()
+        if depth > _MAX_DEPTH:
+            return "not_strict_json", f"nested deeper than {_MAX_DEPTH}"
+        if isinstance(item, str) and "\0" in item:
+            return "nul_in_text", ""
+        if isinstance(item, dict):
+            waiting += [(part, depth + 1) for pair in item.items() for part in pair]
+        elif isinstance(item, list):
+            waiting += [(part, depth + 1) for part in item]
+    return None
+
+
+def key_at_line(rows: Rows, line: int) -> tuple[str, int] | None:
+    """(stream, seq) of the record at a line of a CSV file, as COPY counts lines."""
+    with rows.path.open(newline="", encoding="utf-8") as file:
+        reader = csv.reader(file)
+        for row in reader:
+            if reader.line_num >= line:
+                return row[0], int(row[1])
+    return None
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")

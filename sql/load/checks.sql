@@ -1,0 +1,222 @@
+-- name: setup
+-- Macros of the checks (DuckDB). Times: ISO 8601, or a number since 1970 whose size tells the unit.
+CREATE OR REPLACE MACRO is_number(t) AS
+    strlen(t) <= 1000 AND regexp_full_match(t, '[+-]?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9][0-9]?[0-9]?)?');
+
+CREATE OR REPLACE MACRO is_infinite_or_nan(t) AS
+    regexp_full_match(t, '(?i)\s*[+-]?(nan|inf|infinity)\s*');
+
+CREATE OR REPLACE MACRO number_or_null(t) AS CASE WHEN NOT is_infinite_or_nan(t) THEN t END;
+
+-- How many decimals a number text needs: 1.500 needs 1, 12e-7 needs 7.
+CREATE OR REPLACE MACRO decimals(t) AS greatest(
+    0,
+    strlen(regexp_extract(t, '[.]([0-9]*)', 1))
+    - coalesce(TRY_CAST(nullif(regexp_extract(t, '[eE]([+-]?[0-9]+)', 1), '') AS BIGINT), 0)
+    - (
+        strlen(regexp_replace(regexp_extract(t, '^[^eE]*'), '[^0-9]', '', 'g'))
+        - strlen(rtrim(regexp_replace(regexp_extract(t, '^[^eE]*'), '[^0-9]', '', 'g'), '0'))
+    )
+);
+
+CREATE OR REPLACE MACRO any_moment(t) AS CASE
+    WHEN regexp_matches(t, '^[0-9]{4}-[0-9]{2}-[0-9]{2}') THEN TRY_CAST(t AS TIMESTAMPTZ)
+    WHEN regexp_full_match(t, '[+-]?[0-9]{1,20}([.][0-9]*)?') THEN make_timestamptz(CAST(floor(
+        CASE
+            WHEN CAST(t AS DECIMAL(38, 9)) < 100000000000 THEN CAST(t AS DECIMAL(38, 9)) * 1000000
+            WHEN CAST(t AS DECIMAL(38, 9)) < 100000000000000 THEN CAST(t AS DECIMAL(38, 9)) * 1000
+            WHEN CAST(t AS DECIMAL(38, 9)) < 100000000000000000 THEN CAST(t AS DECIMAL(38, 9))
+            ELSE CAST(t AS DECIMAL(38, 9)) / 1000
+        END) AS BIGINT))
+END;
+
+-- The start of 1970 and all before it is what senders write for "not said".
+CREATE OR REPLACE MACRO moment(t) AS CASE
+    WHEN any_moment(t) > TIMESTAMPTZ '1970-01-01 00:00:00+00' THEN any_moment(t)
+END;
+
+CREATE OR REPLACE MACRO is_moment(t) AS
+    any_moment(t) IS NOT NULL AND any_moment(t) < TIMESTAMPTZ '9999-01-01 00:00:00+00';
+
+-- name: begin
+-- Empty tables for what Python finds out about single lines, and for the parts the batch is made of.
+CREATE OR REPLACE TEMP TABLE odd_lines (n BIGINT, raw VARCHAR, raw_hex VARCHAR, length BIGINT);
+CREATE OR REPLACE TEMP TABLE marks (n BIGINT, why VARCHAR, detail VARCHAR);
+CREATE OR REPLACE TEMP TABLE parts (
+    part BIGINT, first_line BIGINT, stream VARCHAR, segment BIGINT, file_offset BIGINT, batch_offset BIGINT, last_seq BIGINT
+);
+
+-- name: read_lines
+-- The lines of a batch in order, one text each; what is not UTF-8 or holds a delimiter is in odd_lines instead.
+CREATE OR REPLACE TEMP TABLE lines AS
+SELECT row_number() OVER () AS n, coalesce(line, '') AS line
+FROM read_csv(
+    $path,
+    columns = {'line': 'VARCHAR'},
+    delim = chr(1), quote = '', escape = '', comment = '', header = false, auto_detect = false,
+    new_line = '\n', max_line_size = $max_line_size
+);
+
+-- name: parse
+-- Each line that is a JSON object, its fields as text; what a line does not have is NULL.
+CREATE OR REPLACE TEMP TABLE parsed AS
+SELECT
+    n,
+    CASE WHEN json_valid(line) AND ltrim(line)[1] = '{' THEN json_transform(line, $shape) END AS record
+FROM lines;
+
+-- name: fees
+-- How a fee given as a number, as {cost, currency}, or as a list of those becomes columns; kept whole in fees.
+-- One entry, or a plain number, fills fee and fee_currency. Nothing is added up, absent stays NULL.
+SELECT
+    * EXCLUDE (fee, fees, fee_currency),
+    CASE WHEN json_type(fee) IN ('OBJECT', 'ARRAY') THEN nullif(one ->> 'cost', '')
+        ELSE coalesce(nullif(fee ->> '$', ''), nullif(one ->> 'cost', '')) END AS fee,
+    coalesce(fee_currency, nullif(one ->> 'currency', '')) AS fee_currency,
+    list AS fees
+FROM (
+    SELECT
+        *,
+        CASE
+            WHEN json_type(fees) = 'ARRAY' AND json_array_length(fees) > 0 THEN fees
+            WHEN json_type(fee) = 'ARRAY' AND json_array_length(fee) > 0 THEN fee
+        END AS list,
+        CASE
+            WHEN json_type(fee) = 'OBJECT' THEN fee
+            WHEN json_array_length(list) = 1 THEN list -> 0
+        END AS one
+    FROM source
+);
+
+-- name: suspects
+-- Lines that DuckDB may take though the JSON standard does not (NaN, trailing commas), for a strict second look.
+SELECT n, line
+FROM lines
+WHERE
+    regexp_matches(line, '(?i)[:,\[]\s*[+-]?(nan|inf)')
+    OR regexp_matches(line, ',\s*[\]}]')
+    OR contains(line, '\u0000')
+    OR contains(line, ']]]]]]]]')
+    OR contains(line, '}}}}}}}}');
+
+-- name: locate
+-- Where each line stands: the bytes before it in the batch, to be held against the parts the batch is made of.
+CREATE OR REPLACE TEMP TABLE places AS
+SELECT
+    p.n,
+    parts.stream,
+    parts.segment,
+    parts.file_offset + p.before - parts.batch_offset AS byte_offset,
+    p.length
+FROM (
+    SELECT
+        n,
+        coalesce(odd.length, strlen(line)) AS length,
+        sum(coalesce(odd.length, strlen(line)) + 1) OVER (ORDER BY n) - coalesce(odd.length, strlen(line)) - 1 AS before
+    FROM lines
+    LEFT JOIN odd_lines AS odd USING (n)
+) AS p
+ASOF JOIN parts ON p.n >= parts.first_line;
+
+-- name: infer_seqs
+-- A line whose seq cannot be read takes the one that its place between its neighbours leaves free.
+CREATE OR REPLACE TEMP TABLE inferred AS
+WITH neighbours AS (
+    SELECT
+        lines.n,
+        parts.first_line,
+        parts.last_seq AS seq_before_part,
+        records.seq_number,
+        last_value(records.seq_number IGNORE NULLS) OVER before_it AS seq_before,
+        first_value(records.seq_number IGNORE NULLS) OVER after_it AS seq_after,
+        coalesce(records.kind, '') = 'control' AS control
+    FROM lines
+    LEFT JOIN records USING (n)
+    ASOF JOIN parts ON lines.n >= parts.first_line
+    WINDOW
+        before_it AS (PARTITION BY parts.first_line ORDER BY lines.n ROWS UNBOUNDED PRECEDING),
+        after_it AS (PARTITION BY parts.first_line ORDER BY lines.n ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING)
+), runs AS (
+    SELECT
+        n,
+        coalesce(seq_before, seq_before_part, 0) AS base,
+        seq_after,
+        row_number() OVER run AS place,
+        count(*) OVER (PARTITION BY first_line, coalesce(seq_before, seq_before_part, 0), seq_after) AS many
+    FROM neighbours
+    WHERE seq_number IS NULL AND NOT control
+    WINDOW run AS (PARTITION BY first_line, coalesce(seq_before, seq_before_part, 0), seq_after ORDER BY n)
+)
+SELECT n, base + place AS seq
+FROM runs
+WHERE seq_after IS NULL OR seq_after - base - 1 = many;
+
+-- name: rejects
+-- One row for each line with findings, whole, with its place and its reasons (those of the graver sort only).
+SELECT
+    places.stream,
+    places.segment,
+    places.byte_offset,
+    coalesce(records.seq_number, inferred.seq) AS seq,
+    records.seq_number IS NULL AND inferred.seq IS NOT NULL AS seq_inferred,
+    found.severity,
+    found.reasons,
+    records.event_name,
+    coalesce(odd.raw, lines.line) AS raw,
+    odd.raw_hex AS raw_bytes
+FROM (
+    SELECT
+        n,
+        CASE graver WHEN 'reject' THEN 'rejected' ELSE 'repaired' END AS severity,
+        '{' || string_agg(
+            '"' || replace(replace(rule || ': ' || says, '\', '\\'), '"', '\"') || '"', ',' ORDER BY place
+        ) || '}' AS reasons
+    FROM (SELECT *, min(severity) OVER (PARTITION BY n) AS graver FROM findings)
+    WHERE severity = graver
+    GROUP BY n, graver
+) AS found
+JOIN lines USING (n)
+JOIN places USING (n)
+LEFT JOIN records USING (n)
+LEFT JOIN odd_lines AS odd USING (n)
+LEFT JOIN inferred USING (n)
+ORDER BY n;
+
+-- name: control_lines
+-- The control lines of a batch: segment.opened, segment.closed, audit.lost.
+SELECT places.stream, places.segment, places.byte_offset, lines.line
+FROM records
+JOIN lines USING (n)
+JOIN places USING (n)
+WHERE records.kind = 'control'
+ORDER BY n;
+
+-- name: per_part
+-- What each part of a batch holds: lines, records, rejects, first and last seq.
+SELECT
+    parts.part,
+    count(*) AS lines,
+    count(*) FILTER (WHERE coalesce(records.kind, '') <> 'control') AS records,
+    count(*) FILTER (WHERE refused.n IS NOT NULL) AS rejected,
+    min(records.seq_number) AS first_seq,
+    max(records.seq_number) AS last_seq
+FROM lines
+LEFT JOIN records USING (n)
+LEFT JOIN (SELECT DISTINCT n FROM findings WHERE severity = 'reject') AS refused USING (n)
+ASOF JOIN parts ON lines.n >= parts.first_line
+GROUP BY parts.part
+ORDER BY parts.part;
+
+-- name: streams
+-- The range of seqs per stream among the records that were accepted, for the fold to find its rows again.
+SELECT stream, min(seq_number) AS first_seq, max(seq_number) AS last_seq
+FROM records
+WHERE kind <> 'control'
+GROUP BY stream;
+
+-- name: reasons
+-- Findings by rule, most frequent first, with one example of what each says.
+SELECT severity, rule, count(DISTINCT n) AS lines, first(says ORDER BY n) AS example
+FROM findings
+GROUP BY severity, rule
+ORDER BY severity, lines DESC, rule;

@@ -1,0 +1,267 @@
+"""Migrations: on an empty database, on a bot's own one, twice, two at once, and after something broke."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import loader.migrate
+from loader.database import Database
+from loader.errors import TerminalError, TransientError, UniqueViolation
+from loader.migrate import Migration, migrate, migrations, pending
+from loader.statements import sql_dir
+
+TABLES = ("orders", "trades", "order_updates", "events", "positions", "audit_segments", "audit_rejects")
+NAMES = [migration.name for migration in migrations()]
+INDEXES = {
+    "tradetrail_orders_stream_seq": True,
+    "tradetrail_orders_order_id": True,
+    "tradetrail_orders_client_order_id": False,
+    "tradetrail_orders_position_id": False,
+    "tradetrail_trades_stream_seq": True,
+    "tradetrail_trades_trade_id": True,
+    "tradetrail_trades_order_id": False,
+    "tradetrail_trades_position_id": False,
+    "tradetrail_events_stream_seq": True,
+    "tradetrail_order_updates_stream_seq": True,
+    "tradetrail_order_updates_order_id": False,
+    "tradetrail_order_updates_client_order_id": False,
+    "tradetrail_audit_rejects_place": True,
+    "tradetrail_audit_rejects_stream_seq": False,
+}
+_INDEXES = """
+SELECT relname, indisunique, indisvalid FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+WHERE relname LIKE 'tradetrail%'
+"""
+
+
+async def rows(database: Database) -> dict[str, list[dict[str, Any]]]:
+    return {
+        table: await database.fetch(f"SELECT * FROM monitoring.{table} ORDER BY id")
+        for table in ("orders", "trades", "events", "positions")
+    }
+
+
+async def indexes(database: Database) -> dict[str, bool]:
+    found = await database.fetch(_INDEXES)
+    assert all(row["indisvalid"] for row in found)
+    return {row["relname"]: row["indisunique"] for row in found}
+
+
+async def test_an_empty_database_gets_all_tables_without_limits(empty_dsn: str) -> None:
+    async with await Database.connect(empty_dsn) as database:
+        assert await pending(database) == NAMES
+        assert await migrate(database) == NAMES
+        assert await pending(database) == []
+        assert await migrate(database) == []
+        for table in TABLES:
+            columns = await database.columns(table)
+            assert columns, table
+            for column in columns.values():
+                assert column.data_type != "character varying"
+                assert column.data_type != "numeric" or column.precision is None
+        for table in ("orders", "trades", "events", "order_updates", "positions"):
+            columns = await database.columns(table)
+            assert [column.name for column in columns.values() if not column.nullable] == ["id"]
+        assert await indexes(database) == INDEXES
+        collations = await database.fetch(
+            "SELECT table_name, collation_name FROM information_schema.columns "
+            "WHERE table_schema = 'monitoring' AND column_name = 'stream'"
+        )
+        assert {row["table_name"]: row["collation_name"] for row in collations} == dict.fromkeys(
+            ("orders", "trades", "events", "order_updates", "audit_segments", "audit_rejects"), "C"
+        )
+        noted = await database.fetch("SELECT * FROM monitoring.schema_migrations ORDER BY version")
+        assert [(row["version"], row["name"], row["sha256"]) for row in noted] == [
+            (migration.version, migration.name, migration.sha256) for migration in migrations()
+        ]
+
+
+async def test_the_bots_database_keeps_its_rows_columns_and_words(existing_dsn: str) -> None:
+    async with await Database.connect(existing_dsn) as database:
+        before = await rows(database)
+        assert {table: len(found) for table, found in before.items()} == {
+            "orders": 50,
+            "trades": 40,
+            "events": 30,
+            "positions": 3,
+        }
+        columns = {table: await database.columns(table) for table in before}
+        files = await database.fetch(
+            "SELECT relname, pg_relation_filenode(oid) FROM pg_class "
+            "WHERE relnamespace = 'monitoring'::regnamespace AND relkind IN ('r', 'i')"
+        )
+        assert await migrate(database) == NAMES
+        assert await indexes(database) == INDEXES
+        after = await rows(database)
+        for table, found in before.items():
+            kept = [{name: row[name] for name in columns[table]} for row in after[table]]
+            assert kept == found
+            added = {name: after[table][0][name] for name in after[table][0] if name not in columns[table]}
+            assert set(added.values()) <= {None}
+            now = await database.columns(table)
+            assert {name: now[name] for name in columns[table]} == columns[table]
+        # A table that was rewritten has another file.
+        for row in files:
+            filenode = await database.fetchval("SELECT pg_relation_filenode(to_regclass($1))", _path(row))
+            assert filenode == row["pg_relation_filenode"]
+        comment = await database.fetchval("SELECT obj_description('monitoring.orders'::regclass, 'pg_class')")
+        assert comment == "The bot's own words"
+        added = set(await database.columns("trades")) - set(columns["trades"])
+        assert added == {"position_id", "trade_id", "fees", "stream", "seq"}
+
+
+def _path(row: dict[str, Any]) -> str:
+    return f"monitoring.{row['relname']}"
+
+
+async def test_the_bots_own_inserts_work_on(migrated_existing_dsn: str) -> None:
+    async with await Database.connect(migrated_existing_dsn) as database:
+        for _ in range(2):
+            assert (
+                await database.execute(
+                    "INSERT INTO monitoring.orders (exchange, symbol, order_id, type, side, size, status) "
+                    "VALUES ('bybit', 'MNTUSDT', 'old-1', 'MARKET', 'sell', 1, 'FILLED')"
+                )
+                == 1
+            )
+        assert (
+            await database.execute(
+                "INSERT INTO monitoring.events (event_type, event_data, position_id) VALUES ('x', $1, 7)",
+                {"n": 1},
+            )
+            == 1
+        )
+        assert await database.execute("UPDATE monitoring.trades SET status = 'SEEN'") == 40
+        touched = "SELECT count(*) FROM monitoring.trades WHERE updated_at > '2026-11-02'::date"
+        assert await database.fetchval(touched) == 40
+        same = "SELECT count(*) FROM monitoring.orders WHERE order_id = 'old-1'"
+        assert await database.fetchval(same) == 4
+
+
+async def test_a_record_can_be_there_only_once(db: Database) -> None:
+    insert = "INSERT INTO monitoring.orders (stream, seq, exchange, symbol, order_id) VALUES ($1, $2, 'x', 'y', $3)"
+    await db.execute(insert, "s", 1, "a")
+    for stream, seq, order_id in (("s", 1, "b"), ("s", 2, "a")):
+        with pytest.raises(UniqueViolation):
+            await db.execute(insert, stream, seq, order_id)
+    for seq in (3, 4):
+        await db.execute(insert, "s", seq, None)
+    assert await db.fetchval("SELECT count(*) FROM monitoring.orders") == 3
+
+
+async def test_two_at_once_apply_each_migration_once(existing_dsn: str) -> None:
+    async def one() -> list[str]:
+        async with await Database.connect(existing_dsn) as database:
+            return await migrate(database)
+
+    results = await asyncio.gather(one(), one(), one())
+    assert sorted(name for names in results for name in names) == NAMES
+    async with await Database.connect(existing_dsn) as database:
+        assert await indexes(database) == INDEXES
+
+
+async def test_an_index_left_invalid_by_a_broken_build_is_built_again(existing_dsn: str) -> None:
+    async with await Database.connect(existing_dsn) as database:
+        await migrate(database)
+        await database.execute("DELETE FROM monitoring.schema_migrations WHERE version = 8")
+        await database.execute("DROP INDEX monitoring.tradetrail_trades_stream_seq")
+        await database.execute(
+            "INSERT INTO monitoring.trades (stream, seq, exchange, symbol, side) "
+            "SELECT 's', 1, 'x', 'y', 'buy' FROM generate_series(1, 2)"
+        )
+        with pytest.raises(UniqueViolation):
+            await migrate(database)
+        broken = [row["relname"] for row in await database.fetch(_INDEXES) if not row["indisvalid"]]
+        assert broken == ["tradetrail_trades_stream_seq"]
+        assert await pending(database) == [NAMES[7]]
+        await database.execute("DELETE FROM monitoring.trades WHERE stream = 's'")
+        assert await migrate(database) == [NAMES[7]]
+        assert await indexes(database) == INDEXES
+        assert await database.fetchval("SHOW lock_timeout") == "0"
+
+
+async def test_a_busy_table_is_waited_for_briefly_and_then_again(existing_dsn: str) -> None:
+    async with (
+        await Database.connect(existing_dsn) as bot,
+        await Database.connect(existing_dsn) as database,
+    ):
+        async with bot.transaction():
+            await bot.execute("UPDATE monitoring.orders SET status = 'BUSY' WHERE id = 1")
+            started = asyncio.get_running_loop().time()
+            with pytest.raises(TransientError, match="0002_orders: its table is held") as caught:
+                await migrate(database, lock_attempts=1)
+            assert asyncio.get_running_loop().time() - started < 2
+            assert caught.value.sqlstate == "55P03"
+            assert await pending(database) == NAMES[1:]
+            again = asyncio.create_task(migrate(database))
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            while not await bot.fetchval(waiting):
+                assert not again.done()
+        assert await again == NAMES[1:]
+        assert await indexes(database) == INDEXES
+
+
+async def test_a_migration_whose_text_changed_is_refused(db: Database) -> None:
+    await db.execute("UPDATE monitoring.schema_migrations SET sha256 = 'other' WHERE version = 3")
+    for call in (pending, migrate):
+        with pytest.raises(TerminalError, match=r"0003_trades\.sql was changed after"):
+            await call(db)
+
+
+async def test_a_database_newer_than_this_program_is_refused(db: Database) -> None:
+    await db.execute("INSERT INTO monitoring.schema_migrations VALUES (9999, '9999_future', 'x')")
+    for call in (pending, migrate):
+        with pytest.raises(TerminalError, match=r"9999_future.*newer tradetrail"):
+            await call(db)
+
+
+async def test_a_migration_that_fails_leaves_nothing(empty_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = Migration(2, "0002_bad", "CREATE TABLE monitoring.half (); SELECT 1 / 0;")
+    first = migrations()[0]
+    monkeypatch.setattr(loader.migrate, "migrations", lambda: (first, bad))
+    async with await Database.connect(empty_dsn) as database:
+        with pytest.raises(Exception, match="division by zero"):
+            await migrate(database)
+        assert await database.fetchval("SELECT to_regclass('monitoring.half')") is None
+        assert await pending(database) == ["0002_bad"]
+        free = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+        assert await database.fetchval(free) == 0
+
+
+async def test_tables_and_added_columns_are_described(db: Database) -> None:
+    for table in TABLES:
+        text = "SELECT obj_description(('monitoring.' || $1)::regclass, 'pg_class')"
+        assert await db.fetchval(text, table), table
+    for table in ("orders", "trades", "events"):
+        for column in ("stream", "seq"):
+            text = "SELECT col_description(attrelid, attnum) FROM pg_attribute WHERE attrelid = $1::text::regclass"
+            assert await db.fetchval(f"{text} AND attname = $2", f"monitoring.{table}", column), (table, column)
+
+
+async def test_the_roles_may_do_their_work_and_no_more(dsn: str) -> None:
+    async with await Database.connect(dsn) as database:
+        for _ in range(2):
+            await database.execute((sql_dir() / "roles.sql").read_text())
+        await database.execute("SET ROLE tradetrail_loader")
+        await database.execute("CREATE TEMPORARY TABLE stage (LIKE monitoring.orders)")
+        for table in ("orders", "trades", "order_updates", "events"):
+            insert = f"INSERT INTO monitoring.{table} (stream, seq, exchange) VALUES ('s', 1, 'x')"
+            assert await database.execute(insert) == 1
+        await database.execute("INSERT INTO monitoring.audit_segments (stream, segment) VALUES ('s', 1)")
+        await database.execute("UPDATE monitoring.audit_segments SET bytes = 5")
+        await database.execute("UPDATE monitoring.orders SET status = 'NEW'")
+        assert await pending(database) == []
+        for forbidden in (
+            "DELETE FROM monitoring.orders",
+            "UPDATE monitoring.trades SET status = 'NEW'",
+            "UPDATE monitoring.order_updates SET status = 'NEW'",
+            "TRUNCATE monitoring.events",
+            "CREATE TABLE monitoring.mine ()",
+        ):
+            with pytest.raises(TerminalError, match="permission denied"):
+                await database.execute(forbidden)
+        await database.execute("RESET ROLE; SET ROLE tradetrail_reader")
+        assert await database.fetchval("SELECT count(*) FROM monitoring.orders") == 1
+        with pytest.raises(TerminalError, match="permission denied"):
+            await database.execute("INSERT INTO monitoring.orders (exchange) VALUES ('x')")
