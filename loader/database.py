@@ -291,7 +291,9 @@ class Database:
 
     def _classified(self, error: BaseException) -> DatabaseError:
         fatal = getattr(error, "severity_en", None) in ("FATAL", "PANIC")
-        if fatal or isinstance(error, OSError | EOFError | asyncio.CancelledError) or self.lost:
+        # asyncpg's protocol is in disorder when the server ends the session in the middle of a message.
+        gone = OSError | EOFError | asyncio.CancelledError | asyncpg.InternalClientError
+        if fatal or isinstance(error, gone) or self.lost:
             self._cut()
             said = f" ({error})" if str(error) else ""
             state = getattr(error, "sqlstate", None)
@@ -385,6 +387,8 @@ def _connect_fault(error: BaseException, dsn: str, deadline_s: float) -> Tradetr
         return TransientError(text + "connection refused; is it running?")
     if isinstance(error, FileNotFoundError):
         return TransientError(text + "there is no socket; is it running?")
+    if isinstance(error, asyncpg.InternalClientError):
+        return TransientError(text + "the server ended the session while it was being opened")
     if isinstance(error, ssl.SSLError | PermissionError) or not isinstance(error, OSError | EOFError):
         return TerminalError(text + (str(error) or type(error).__name__))
     return TransientError(text + (getattr(error, "strerror", None) or str(error) or type(error).__name__))

@@ -28,7 +28,15 @@ from emitter.segments import SegmentName, parse_footer
 
 from . import statements
 from .database import Column, Database
-from .errors import BadRow, EnvironmentFault, TerminalError, TransientError, UniqueViolation, UsageError
+from .errors import (
+    BadRow,
+    EnvironmentFault,
+    TerminalError,
+    TransientError,
+    UniqueViolation,
+    UnknownOutcome,
+    UsageError,
+)
 from .migrate import migrate, pending
 from .rules import read_rules
 from .settings import LoadSettings
@@ -117,8 +125,9 @@ class Loader:
         self._columns: dict[str, dict[str, Column]] = {}
         self._ledger: dict[tuple[str, int], Progress] = {}
         self._merge_first = False
+        self._unsure = False  # a COMMIT of the present batch did not answer
         self._stack = contextlib.ExitStack()
-        self._seen: set[SegmentName] = set()
+        self._voids: dict[tuple[str, int], int] = {}
 
     async def __aenter__(self) -> Self:
         try:
@@ -136,14 +145,18 @@ class Loader:
             await self._database.close()
         self._stack.close()
 
-    async def take(self) -> Totals:
-        """Load everything that is there now; what came of it."""
+    async def take(self, *, finish_dead: bool = True) -> Totals:
+        """Load everything that is there now; what came of it.
+
+        ``finish_dead``: first finish the streams whose writer died, so that what its ring still holds is there too.
+        """
         started = time.monotonic()
         totals = Totals()
         touched: set[SegmentName] = set()
-        recovered = await asyncio.to_thread(recover, self.settings.directory)
-        for number, problem in enumerate(recovered.problems, 1):
-            totals.problems[f"recovery {number}"] = problem
+        if finish_dead:
+            recovered = await asyncio.to_thread(recover, self.settings.directory)
+            for number, problem in enumerate(recovered.problems, 1):
+                totals.problems[f"recovery {number}"] = problem
         await self._with_patience(self._connected)
         again = True
         while again:
@@ -254,8 +267,6 @@ class Loader:
             raise Moved
         return False
 
-    _unsure = False
-
     async def _take_batch(self, database: Database, prepared: Prepared) -> Totals:
         totals = self._counted(prepared)
         made = dict.fromkeys((kind.table for kind in KINDS), 0)
@@ -281,10 +292,13 @@ class Loader:
         if repeated:
             says = [(row["stream"], row["seq"], "repeated_trade", "") for row in repeated]
             rejects = await asyncio.to_thread(self._with_marks, prepared, says)
-            totals.repaired = rejects.repaired if rejects else 0
         if rejects is not None:
             await self._copy_to_stage(database, "audit_rejects", rejects.columns, rejects.path)
             await self._run(database, "insert_audit_rejects", rejects.columns)
+            totals.repaired = rejects.repaired
+            for severity, rule, lines, example in await asyncio.to_thread(prepared.check.reasons):
+                totals.reasons[severity, rule] = lines
+                totals.examples[severity, rule] = example
         for table, count in made.items():
             setattr(totals, table, count)
         accounted = sum(made.values()) + totals.duplicates + totals.rejected
@@ -359,13 +373,8 @@ class Loader:
         totals = Totals(
             records=sum(part.records for part in prepared.parts),
             rejected=sum(part.rejected for part in prepared.parts),
-            repaired=prepared.rejects.repaired if prepared.rejects else 0,
             bytes=prepared.spooled.bytes,
         )
-        if prepared.rejects is not None:
-            for severity, rule, lines, example in prepared.check.reasons():
-                totals.reasons[severity, rule] = lines
-                totals.examples[severity, rule] = example
         for control in prepared.check.control():
             totals.lost += _loss(control.line)[0]
         return totals
@@ -443,7 +452,7 @@ class Loader:
             try:
                 return await work(*args)
             except TransientError as error:
-                self._unsure = True
+                self._unsure |= isinstance(error, UnknownOutcome)
                 if self.settings.timeout_s is not None and waited >= self.settings.timeout_s:
                     raise
                 _log.warning("%s; trying again in %.1f s", error, pause)

@@ -196,7 +196,8 @@ class Check:
         """Note what PostgreSQL said of single records, as (stream, seq, rule, detail), and judge again."""
         for stream, seq, why, detail in marks:
             self._duck.execute(
-                "INSERT INTO marks SELECT n, ?, ? FROM records WHERE stream = ? AND seq_number = ?",
+                "INSERT INTO marks SELECT n, ?, ? FROM records WHERE stream = ? AND seq_number = ? "
+                "AND n NOT IN (SELECT n FROM marks)",
                 [why, detail, stream, seq],
             )
         self._judge()

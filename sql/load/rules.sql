@@ -26,7 +26,7 @@ why IS NULL AND trim(line) = ''
 -- for: line
 -- severity: reject
 -- says: the line is not a JSON object
-coalesce(why, 'not_json') = 'not_json' AND record IS NULL AND trim(line) <> ''
+why = 'not_json' OR (why IS NULL AND record IS NULL AND trim(line) <> '')
 
 -- rule: not_strict_json
 -- for: line

@@ -1,0 +1,492 @@
+"""What the loader makes of lines: rows, rejects and ledger, by content."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emitter import AuditLog
+from emitter.segments import Void, control_line
+from loader.database import Database
+from loader.errors import TerminalError, UsageError
+from loader.load import Loader, Totals
+from loader.settings import LoadSettings
+
+from ..contents import contents
+from ..lines import OTHER_STREAM, STREAM, line, order, segment, trade, update
+
+
+async def take(dsn: str, directory: Path, **settings: Any) -> Totals:
+    async with Loader(LoadSettings(directory=directory, dsn=dsn, **settings)) as loader:
+        totals = await loader.take()
+    made = totals.orders + totals.trades + totals.order_updates + totals.events
+    assert totals.records == made + totals.rejected + totals.duplicates
+    return totals
+
+
+async def rows(dsn: str, sql: str, *args: object) -> list[dict[str, Any]]:
+    async with await Database.connect(dsn) as database:
+        return await database.fetch(sql, *args)
+
+
+async def test_what_a_bot_logs_stands_in_the_tables(dsn: str, tmp_path: Path) -> None:
+    with AuditLog(tmp_path / "audit", service="fox-bot") as audit:
+        audit.order(
+            position_id=55,
+            exchange="bybit",
+            symbol="1000000PEIPEI/USDT:USDT",
+            order_id="a1",
+            type="MARKET",
+            side="sell",
+            size=Decimal("0.123456789012345678"),
+            price=2.1118,
+            status="FILLED",
+            filled=94.7,
+            remaining=0,
+            fee={"cost": Decimal("0.000000000000000001"), "currency": "BNB"},
+        )
+        audit.trade(
+            signal_id=4711,
+            position_id=55,
+            exchange="bybit",
+            symbol="MNTUSDT",
+            side="sell",
+            quantity=94.7,
+            price=Decimal("2.1118"),
+            executed_qty=94.7,
+            order_id="a1",
+            trade_id="t1",
+            executed_at=1700000000000,
+        )
+        audit.update_order(exchange="bybit", symbol="MNTUSDT", order_id="unknown", status="NEW")
+        audit.event("position.closed", severity="WARN", position_id="pending", reason="take profit")
+        stream = audit.stats().stream
+
+    totals = await take(dsn, tmp_path / "audit")
+
+    assert (totals.orders, totals.trades, totals.order_updates, totals.events) == (1, 1, 1, 1)
+    assert (totals.rejected, totals.repaired, totals.duplicates, totals.lost) == (0, 0, 0, 0)
+    (made,) = await rows(dsn, "SELECT * FROM monitoring.orders")
+    assert made["symbol"] == "1000000PEIPEI/USDT:USDT"
+    assert made["position_id"] == "55"
+    assert made["size"] == Decimal("0.123456789012345678")
+    assert made["fee"] == Decimal("0.000000000000000001")
+    assert made["fee_currency"] == "BNB"
+    assert (made["stream"], made["seq"]) == (stream, 1)
+    assert made["created_at"] == made["updated_at"] == made["recorded_at"]
+    (fill,) = await rows(dsn, "SELECT * FROM monitoring.trades")
+    assert fill["signal_id"] == 4711
+    assert fill["executed_at"] == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+    assert fill["fee"] is None
+    (event,) = await rows(dsn, "SELECT * FROM monitoring.events")
+    assert event["event_type"] == "position.closed"
+    assert event["event_data"] == {"position_id": "pending", "reason": "take profit"}
+    assert event["severity"] == "WARN"
+
+
+async def test_loading_again_changes_nothing_even_without_the_ledger(dsn: str, tmp_path: Path) -> None:
+    lines = [line(n, "order.created", order(order_id=f"o{n}")) for n in range(1, 40)]
+    lines += [line(n, "trade.executed", trade(trade_id=f"t{n % 25}", symbol=f"S{n % 25}")) for n in range(40, 90)]
+    lines += [line(n, "order.updated", update(order_id=f"o{n % 50}", status="CANCELED")) for n in range(90, 120)]
+    lines += [b"not json\n", line(121, "order.created", order(symbol=None)), line(122, "ping", {"a": 1})]
+    segment(tmp_path, lines)
+    first = await take(dsn, tmp_path)
+    before = await contents(dsn)
+
+    again = await take(dsn, tmp_path)
+    assert (again.records, again.bytes, again.segments) == (0, 0, 0)
+    assert await contents(dsn) == before
+
+    async with await Database.connect(dsn) as database:
+        await database.execute("TRUNCATE monitoring.audit_segments")
+    replayed = await take(dsn, tmp_path)
+    assert replayed.records == first.records
+    assert (replayed.orders, replayed.trades, replayed.order_updates, replayed.events) == (0, 0, 0, 0)
+    assert await contents(dsn) == before
+
+
+async def test_each_bad_line_is_kept_whole_with_its_place_and_the_good_ones_load(dsn: str, tmp_path: Path) -> None:
+    bad = {
+        b"\n": "empty_line",
+        b"not json\n": "not_json",
+        b'["an", "array"]\n': "not_json",
+        b'{"stream":"x"\xff}\n': "not_utf8",
+        b'{"a":"\x00"}\n': "not_json",
+        b'{"a":"\x01"}\n': "not_json",
+        line(5, "x", {})[:-3] + b"\n": "not_json",
+        line(6, "x", {"a": 1}).replace(b'"a":1', b'"a":NaN'): "not_strict_json",
+        line(7, "x", {"a": 1}).replace(b'"a":1', b'"a":1,'): "not_strict_json",
+        line(8, "x", {"a": "NUL \0"}): "nul_in_text",
+        line(9, "x", {"deep": 1}).replace(b":1}", b":" + b"[" * 900 + b"]" * 900 + b"}"): "not_strict_json",
+        line(10, "order.created", order(symbol=None)): "field_missing",
+        line(11, "order.created", order(size="much")): "number_unreadable",
+        line(12, "order.created", order(created_at="yesterday")): "time_unreadable",
+        line(13, "order.updated", update(order_id=None)): "order_not_named",
+        line(14, "x", {}, stream=OTHER_STREAM): "stream_of_another_file",
+        line(15, "x", {}).replace(b'"attributes":{}', b'"attributes":[]'): "attributes_missing",
+        line(16, "", {}): "event_name_missing",
+        line(17, "x", {}, timestamp="soon"): "timestamp_unreadable",
+        line(18, "x", {}).replace(b'"seq":18', b'"seq":"18a"'): "seq_unreadable",
+        line(19, "x", {"long": "y" * 2_000_000}): "line_too_long",
+    }
+    good = [line(100 + n, "ping", {"n": n}) for n in range(len(bad))]
+    lines = [text for pair in zip(good, bad, strict=True) for text in pair]
+    path = segment(tmp_path, lines)
+
+    totals = await take(dsn, tmp_path, batch_bytes=64 * 1024)
+
+    assert totals.events == len(good)
+    assert totals.rejected == len(bad)
+    data = path.read_bytes()
+    kept = await rows(dsn, "SELECT * FROM monitoring.audit_rejects ORDER BY byte_offset")
+    assert [row["reasons"][0].split(":")[0] for row in kept] == list(bad.values())
+    for row, text in zip(kept, bad, strict=True):
+        raw = row["raw_bytes"] if row["raw_bytes"] is not None else row["raw"].encode()
+        assert raw + b"\n" == text
+        assert data[row["byte_offset"] :].startswith(text)
+        assert (row["stream"], row["segment"], row["severity"]) == (STREAM, 1, "rejected")
+    readable = {row["reasons"][0].split(":")[0]: row["seq"] for row in kept if not row["seq_inferred"]}
+    assert readable["not_strict_json"] == 9
+    assert readable["timestamp_unreadable"] == 17
+
+
+async def test_repairs_load_the_row_and_keep_the_original(dsn: str, tmp_path: Path) -> None:
+    segment(
+        tmp_path,
+        [
+            line(1, "trade.executed", trade(signal_id="unknown", quantity="NaN", average_price="-Infinity")),
+            line(2, "trade.executed", trade(price=3)),
+            line(3, "order.created", order(status="held", side="short")),
+        ],
+    )
+    totals = await take(dsn, tmp_path)
+    assert (totals.trades, totals.orders, totals.rejected, totals.repaired, totals.duplicates) == (1, 1, 0, 3, 1)
+    (fill,) = await rows(dsn, "SELECT * FROM monitoring.trades")
+    assert (fill["signal_id"], fill["quantity"], fill["average_price"]) == (None, None, None)
+    assert fill["price"] == Decimal("2.1118")
+    (made,) = await rows(dsn, "SELECT * FROM monitoring.orders")
+    assert (made["status"], made["side"]) == ("held", "short")
+    kept = await rows(dsn, "SELECT seq, severity, reasons, raw FROM monitoring.audit_rejects ORDER BY seq")
+    assert [row["severity"] for row in kept] == ["repaired"] * 3
+    assert sorted(reason.split(":")[0] for reason in kept[0]["reasons"]) == [
+        "integer_unreadable",
+        "number_not_finite",
+        "number_not_finite",
+    ]
+    assert kept[1]["reasons"][0].startswith("repeated_trade:")
+    assert '"signal_id":"unknown"' in kept[0]["raw"]
+
+
+async def test_the_existing_bots_columns_bound_what_is_loaded(migrated_existing_dsn: str, tmp_path: Path) -> None:
+    dsn = migrated_existing_dsn
+    old = {table: await rows(dsn, f"SELECT * FROM monitoring.{table} ORDER BY id") for table in ("orders", "trades")}
+    segment(
+        tmp_path,
+        [
+            line(1, "order.created", order(order_id="fits", size="123456789012.12345678")),
+            line(2, "order.created", order(order_id="long", symbol="1000000PEIPEI/USDT:USDT")),
+            line(3, "order.created", order(order_id="round", size="0.123456785", price="1e-9")),
+            line(4, "order.created", order(order_id="large", size="1234567890123")),
+            line(5, "order.created", order(order_id="edge", size="999999999999.999999995")),
+            line(6, "trade.executed", trade(signal_id=99999999999, fee={"cost": "0.1", "currency": "LONGCURRENCY"})),
+            line(7, "trade.executed", trade(signal_id=7, trade_id="t7")),
+            line(8, "position.checked", {"position_id": "pending"}),
+            line(9, "position.checked", {"position_id": 8}),
+        ],
+    )
+    totals = await take(dsn, tmp_path)
+    assert (totals.orders, totals.trades, totals.events, totals.rejected, totals.repaired) == (2, 1, 2, 4, 1)
+    loaded = await rows(dsn, "SELECT * FROM monitoring.orders WHERE stream IS NOT NULL ORDER BY seq")
+    assert [(row["order_id"], row["size"], row["price"]) for row in loaded] == [
+        ("fits", Decimal("123456789012.12345678"), Decimal("2.11180000")),
+        ("round", Decimal("0.12345679"), Decimal("0.00000000")),
+    ]
+    events = await rows(
+        dsn, "SELECT position_id, event_data FROM monitoring.events WHERE stream IS NOT NULL ORDER BY seq"
+    )
+    assert [row["position_id"] for row in events] == [None, 8]
+    assert events[0]["event_data"] == {"position_id": "pending"}
+    notes = await rows(dsn, "SELECT seq, severity, reasons FROM monitoring.audit_rejects ORDER BY seq")
+    assert [(row["seq"], row["severity"], row["reasons"][0].split(":")[0]) for row in notes] == [
+        (2, "rejected", "text_too_long"),
+        (3, "repaired", "number_rounded"),
+        (4, "rejected", "number_too_large"),
+        (5, "rejected", "number_too_large"),
+        (6, "rejected", "text_too_long"),
+    ]
+    assert "23" not in notes[0]["reasons"][0]
+    assert "20" in notes[0]["reasons"][0]
+    for table, before in old.items():
+        now = await rows(dsn, f"SELECT * FROM monitoring.{table} WHERE stream IS NULL ORDER BY id")
+        assert now == before
+
+
+async def test_a_row_that_only_postgresql_refuses_is_one_reject(dsn: str, tmp_path: Path) -> None:
+    async with await Database.connect(dsn) as database:
+        await database.execute("ALTER TABLE monitoring.trades ADD CONSTRAINT positive CHECK (price > 0)")
+    segment(
+        tmp_path,
+        [
+            line(n, "trade.executed", trade(trade_id=f"t{n}", price=n % 7 - 1, note='quote " and\nline'))
+            for n in range(1, 22)
+        ],
+    )
+    totals = await take(dsn, tmp_path)
+    assert (totals.trades, totals.rejected) == (15, 6)
+    kept = await rows(dsn, "SELECT seq, reasons FROM monitoring.audit_rejects ORDER BY seq")
+    assert [row["seq"] for row in kept] == [n for n in range(1, 22) if n % 7 - 1 <= 0]
+    assert all(row["reasons"][0].startswith("refused_by_database:") for row in kept)
+
+
+async def test_fees_of_every_shape(dsn: str, tmp_path: Path) -> None:
+    shapes: list[dict[str, Any]] = [
+        {"fee": 0.05, "fee_currency": "USDT"},
+        {"fee": "-0.000000000000000001", "fee_currency": "USDT"},
+        {"fee": {"cost": 0.1, "currency": "BNB"}},
+        {"fee": {"cost": None, "currency": None}},
+        {"fee": {}},
+        {"fee": [{"cost": 1, "currency": "BNB"}, {"cost": 2, "currency": "USDT"}]},
+        {"fees": [{"cost": "3.50", "currency": "BNB"}]},
+        {"fees": []},
+        {},
+    ]
+    segment(
+        tmp_path, [line(n, "trade.executed", trade(trade_id=f"t{n}", **shape)) for n, shape in enumerate(shapes, 1)]
+    )
+    assert (await take(dsn, tmp_path)).trades == len(shapes)
+    found = await rows(dsn, "SELECT fee, fee_currency, fees FROM monitoring.trades ORDER BY seq")
+    assert [(row["fee"], row["fee_currency"]) for row in found] == [
+        (Decimal("0.05"), "USDT"),
+        (Decimal("-1E-18"), "USDT"),
+        (Decimal("0.1"), "BNB"),
+        (None, None),
+        (None, None),
+        (None, None),
+        (Decimal("3.50"), "BNB"),
+        (None, None),
+        (None, None),
+    ]
+    assert found[5]["fees"] == [{"cost": 1, "currency": "BNB"}, {"cost": 2, "currency": "USDT"}]
+    assert [row["fees"] is not None for row in found] == [False] * 5 + [True, True, False, False]
+
+
+async def test_texts_arrive_as_they_are(dsn: str, tmp_path: Path) -> None:
+    texts = [
+        '"',
+        '""',
+        "\\",
+        "\\N",
+        "\\.",
+        "a,b",
+        "line\nfeed\r\n",
+        "'",
+        "tab\t",
+        "\u20ac\U0001f98a",
+        " ",
+        "NULL",
+        "\x7f",
+        "{}",
+    ]
+    segment(
+        tmp_path,
+        [line(n, "order.created", order(order_id=text, client_order_id=text)) for n, text in enumerate(texts, 1)],
+    )
+    assert (await take(dsn, tmp_path)).orders == len(texts)
+    found = await rows(dsn, "SELECT order_id, client_order_id FROM monitoring.orders ORDER BY seq")
+    assert [row["order_id"] for row in found] == texts
+    assert [row["client_order_id"] for row in found] == texts
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("2026-11-22T13:10:56.015378Z", "2026-11-22T13:10:56.015378+00:00"),
+        ("2026-11-22T13:10:56+02:00", "2026-11-22T11:10:56+00:00"),
+        ("2026-11-22 13:10:56", "2026-11-22T13:10:56+00:00"),
+        (1700000000, "2023-11-14T22:13:20+00:00"),
+        (1700000000.25, "2023-11-14T22:13:20.250000+00:00"),
+        (1700000000123, "2023-11-14T22:13:20.123000+00:00"),
+        (1700000000123456, "2023-11-14T22:13:20.123456+00:00"),
+        (1700000000123456789, "2023-11-14T22:13:20.123456+00:00"),
+        ("1700000000123", "2023-11-14T22:13:20.123000+00:00"),
+    ],
+)
+async def test_times_in_any_unit(dsn: str, tmp_path: Path, given: object, meant: str) -> None:
+    segment(tmp_path, [line(1, "trade.executed", trade(executed_at=given))])
+    await take(dsn, tmp_path)
+    (fill,) = await rows(dsn, "SELECT executed_at FROM monitoring.trades")
+    assert fill["executed_at"] == datetime.fromisoformat(meant)
+
+
+async def test_a_live_tail_is_taken_line_by_line_and_a_torn_line_waits(dsn: str, tmp_path: Path) -> None:
+    texts = [line(n, "ping", {"n": n}) for n in range(1, 6)]
+    path = segment(tmp_path, texts[:2], closed=False, tail=texts[2][:20])
+    async with Loader(LoadSettings(directory=tmp_path, dsn=dsn)) as loader:
+        # A living writer: nobody may finish its file.
+        import fcntl
+
+        with path.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            assert (await loader.take()).events == 2
+            assert (await loader.take()).records == 0
+            file.write(texts[2][20:])
+            file.flush()
+            assert (await loader.take()).events == 1
+            file.write(texts[3] + texts[4])
+            file.flush()
+            assert (await loader.take()).events == 2
+    found = await rows(dsn, "SELECT seq, event_data FROM monitoring.events ORDER BY seq")
+    assert [(row["seq"], row["event_data"]["n"]) for row in found] == [(n, n) for n in range(1, 6)]
+    (ledger,) = await rows(dsn, "SELECT * FROM monitoring.audit_segments")
+    assert (ledger["bytes"], ledger["records"], ledger["first_seq"], ledger["last_seq"]) == (
+        path.stat().st_size,
+        5,
+        1,
+        5,
+    )
+    assert ledger["closed_at"] is None
+
+
+async def test_the_ledger_tells_the_whole_segment(dsn: str, tmp_path: Path) -> None:
+    lost = control_line(
+        STREAM, "audit.lost", {"count": 3, "ranges": [{"first": 3, "last": 5, "reason": "ring full"}]}, "ERROR"
+    )
+    path = segment(tmp_path, [line(1, "ping", {}), line(2, "ping", {}), lost, line(6, "order.created", {})])
+    totals = await take(dsn, tmp_path)
+    assert (totals.records, totals.lost, totals.rejected) == (3, 3, 1)
+    (ledger,) = await rows(dsn, "SELECT * FROM monitoring.audit_segments")
+    data = path.read_bytes()
+    body = data[: data[:-1].rfind(b"\n") + 1]
+    assert ledger["sha256"] == hashlib.sha256(body).hexdigest()
+    assert (ledger["records"], ledger["rejected"], ledger["lost"], ledger["bytes"]) == (3, 1, 3, len(data))
+    assert ledger["losses"] == [{"first": 3, "last": 5, "reason": "ring full"}]
+    assert (ledger["first_seq"], ledger["last_seq"], ledger["file"]) == (1, 6, path.name)
+    assert ledger["closed_at"] is not None
+    assert ledger["recovered"] is False
+
+
+async def test_bytes_made_void_by_a_failed_sync_are_not_loaded(dsn: str, tmp_path: Path) -> None:
+    kept, doubtful = line(1, "ping", {"n": 1}), b'{"garbage' + b"\0" * 60 + b"\n"
+    first = segment(tmp_path, [kept, doubtful], closed=False)
+    offset = first.read_bytes().index(doubtful)
+    segment(tmp_path, [line(2, "ping", {"n": 2})], number=2, replaces=(Void(1, offset),))
+    totals = await take(dsn, tmp_path)
+    assert (totals.events, totals.rejected) == (2, 0)
+    ledger = await rows(dsn, "SELECT segment, bytes, void_from FROM monitoring.audit_segments ORDER BY segment")
+    assert [(row["segment"], row["void_from"]) for row in ledger] == [(1, offset), (2, None)]
+    assert ledger[0]["bytes"] == offset
+
+
+async def test_a_seq_that_cannot_be_read_is_inferred_from_its_neighbours(dsn: str, tmp_path: Path) -> None:
+    segment(
+        tmp_path,
+        [
+            line(1, "ping", {}),
+            b"torn\n",
+            b"torn too\n",
+            line(4, "ping", {}),
+            b"unclear\n",
+            line(9, "ping", {}),
+            b"last\n",
+        ],
+    )
+    await take(dsn, tmp_path)
+    found = await rows(dsn, "SELECT raw, seq, seq_inferred FROM monitoring.audit_rejects ORDER BY byte_offset")
+    assert [(row["raw"], row["seq"], row["seq_inferred"]) for row in found] == [
+        ("torn", 2, True),
+        ("torn too", 3, True),
+        ("unclear", None, False),
+        ("last", 10, True),
+    ]
+
+
+async def test_odd_files_are_named_and_the_others_load(dsn: str, tmp_path: Path) -> None:
+    good = segment(tmp_path, [line(1, "ping", {})])
+    names = [good.name.replace(".000001", f".{n:06d}") for n in range(2, 9)]
+    (tmp_path / names[0]).mkdir()
+    (tmp_path / names[1]).write_bytes(b"\x00\x01\x02 binary\n" * 10)
+    (tmp_path / names[2]).write_bytes(b"")
+    (tmp_path / names[3]).symlink_to(good)
+    (tmp_path / names[4]).write_bytes(good.read_bytes())
+    (tmp_path / names[5]).write_bytes(b'{"stream":"' + STREAM.encode())
+    (tmp_path / names[6]).write_bytes(good.read_bytes().replace(b'"schema_version":1', b'"schema_version":2', 1))
+    (tmp_path / "notes.txt").write_text("not a segment")
+    totals = await take(dsn, tmp_path)
+    assert totals.events == 1
+    said = totals.problems
+    assert "no regular file" in said[names[0]]
+    assert "no segment header" in said[names[1]]
+    assert names[2] not in said
+    assert "no regular file" in said[names[3]]
+    assert "another segment" in said[names[4]]
+    assert names[5] not in said
+    assert "upgrade" in said[names[6]]
+
+
+async def test_a_segment_that_shrank_is_said_and_the_others_load(dsn: str, tmp_path: Path) -> None:
+    path = segment(tmp_path, [line(1, "ping", {}), line(2, "ping", {})])
+    await take(dsn, tmp_path)
+    path.write_bytes(path.read_bytes()[:-50])
+    segment(tmp_path, [line(1, "ping", {}, stream=OTHER_STREAM)], stream=OTHER_STREAM)
+    totals = await take(dsn, tmp_path)
+    assert totals.events == 1
+    assert "has shrunk" in totals.problems[path.name]
+
+
+async def test_many_small_segments_are_few_batches_and_all_there(dsn: str, tmp_path: Path) -> None:
+    streams = [f"0199e3c6a7b27c0e8d41c2f1a0b3{n:04x}" for n in range(60)]
+    for stream in streams:
+        for number in (1, 2, 3):
+            segment(
+                tmp_path,
+                [line(number * 10 + n, "ping", {"s": stream}, stream=stream) for n in range(5)],
+                stream=stream,
+                number=number,
+            )
+    totals = await take(dsn, tmp_path)
+    assert (totals.events, totals.segments) == (900, 180)
+    found = await rows(dsn, "SELECT stream, array_agg(seq ORDER BY seq) AS seqs FROM monitoring.events GROUP BY stream")
+    assert {row["stream"] for row in found} == set(streams)
+    assert all(row["seqs"] == [n * 10 + k for n in (1, 2, 3) for k in range(5)] for row in found)
+
+
+async def test_batches_of_any_size_give_the_same_tables(dsn: str, tmp_path: Path) -> None:
+    kinds = [
+        lambda n: line(n, "order.created", order(order_id=f"o{n % 17}", status="NEW", price=n)),
+        lambda n: line(
+            n, "order.updated", update(order_id=f"o{n % 23}", status="FILLED" if n % 5 == 0 else None, filled=n)
+        ),
+        lambda n: line(n, "trade.executed", trade(trade_id=f"t{n % 40}")),
+        lambda n: line(n, "ping", {"n": n, "text": "x" * (n % 300)}),
+        lambda n: b"broken\n",
+    ]
+    lines = [kinds[n % 5](n) for n in range(1, 400)]
+    for number in range(4):
+        segment(tmp_path, lines[number * 100 : (number + 1) * 100], number=number + 1)
+    await take(dsn, tmp_path)
+    whole = await contents(dsn)
+    async with await Database.connect(dsn) as database:
+        await database.execute(
+            "TRUNCATE monitoring.orders, monitoring.trades, monitoring.order_updates, monitoring.events, "
+            "monitoring.audit_rejects, monitoring.audit_segments"
+        )
+    await take(dsn, tmp_path, batch_bytes=700)
+    assert await contents(dsn) == whole
+
+
+async def test_a_missing_directory_and_a_database_without_migrations(existing_dsn: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such directory"):
+        Loader(LoadSettings(directory=tmp_path / "nowhere", dsn=existing_dsn))
+    segment(tmp_path, [line(1, "ping", {})])
+    with pytest.raises(TerminalError, match="tradetrail migrate"):
+        await take(existing_dsn, tmp_path)
+
+
+async def test_an_empty_database_gets_its_tables(empty_dsn: str, tmp_path: Path) -> None:
+    segment(tmp_path, [line(1, "ping", {})])
+    assert (await take(empty_dsn, tmp_path)).events == 1
