@@ -380,12 +380,12 @@ class Loader:
         return totals
 
     async def _write_ledger(self, database: Database, prepared: Prepared) -> None:
-        control: dict[tuple[str, int], list[str]] = {}
-        for line in prepared.check.control():
-            control.setdefault((line.stream, line.segment), []).append(line.line)
+        control: dict[int, list[str]] = {}
+        for found in prepared.check.control():
+            control.setdefault(found.part, []).append(found.line)
         for count in prepared.parts:
             part = prepared.spooled.parts[count.part]
-            lines = control.get((part.name.stream, part.name.number), [])
+            lines = control.get(count.part, [])
             losses = [_loss(line) for line in lines]
             footer = next((f for line in lines if (f := parse_footer(line.encode()))), None)
             await database.execute(

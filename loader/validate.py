@@ -68,11 +68,9 @@ class PartCount:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A control line and where it stands."""
+    """A control line and the part of the batch it stands in."""
 
-    stream: str
-    segment: int
-    byte_offset: int
+    part: int
     line: str
 
 
@@ -142,7 +140,6 @@ class Check:
 
     def _judge(self) -> None:
         self._duck.execute(f"CREATE OR REPLACE TEMP TABLE findings AS {self._findings}")
-        self._duck.execute(self._sql["locate"])
 
     def _insert(self, table: str, rows: Sequence[tuple[object, ...]]) -> None:
         if rows:
@@ -253,6 +250,7 @@ class Check:
         ).fetchone()
         if counts is None or not sum(counts):
             return None
+        self._duck.execute(self._sql["locate"])
         self._duck.execute(self._sql["infer_seqs"])
         path = self._folder / "audit_rejects.csv"
         columns = self._write(self._sql["rejects"].rstrip(";"), path)

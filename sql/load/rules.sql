@@ -90,7 +90,7 @@ attributes_missing
 -- severity: reject
 -- says: timestamp is missing or no time: {value}
 -- value: coalesce(timestamp, 'nothing')
-timestamp IS NULL OR NOT is_moment(timestamp)
+moment IS NULL OR moment >= TIMESTAMPTZ '9999-01-01 00:00:00+00'
 
 -- rule: field_missing
 -- each: required
