@@ -112,39 +112,57 @@ def _rule(keys: dict[str, str], condition: str, where: str) -> Rule:
     )
 
 
-def findings_query(rules: list[Rule], columns: Columns) -> str:
-    """One query over ``lines`` and ``records`` that finds (n, place, rule, severity, says) by all rules.
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The rules as queries over ``suspected_lines`` and ``records`` (see ``sql/load/checks.sql``).
+
+    ``doubtful_lines`` and ``doubtful_records`` find in one pass whatever breaks any rule: most batches have none. ``findings`` then says for those, in tables of these names, (n, place, rule, severity, says).
+    """
+
+    doubtful_lines: str
+    doubtful_records: str
+    findings: str
+
+
+def judgement(rules: list[Rule], columns: Columns) -> Judgement:
+    """The queries for these rules.
 
     ``columns`` are the real columns by table; without them (checking files alone) the rules about columns are out.
     """
-    queries = []
+    conditions: dict[str, list[str]] = {"lines": [], "records": []}
+    findings = []
     for place, rule in enumerate(rules):
-        if rule.each is None:
-            queries.append(_query(place, rule, rule.applies_to, "", rule.value, {}))
-            continue
-        for field, kinds, words in _instances(rule.each, columns):
-            queries.append(_query(place, rule, kinds, field, field, words))
-    return "\nUNION ALL\n".join(queries)
-
-
-def _query(place: int, rule: Rule, kinds: tuple[str, ...], field: str, value: str, words: Mapping[str, str]) -> str:
-    quoted = f'"{field}"'
-    names = {"field": quoted, "value": quoted if field else value, **words}
-    condition = _fill(rule.condition, names)
-    says = _fill(rule.says.replace("'", "''"), {**words, "field": field})
-    shown = f"' || left(CAST({quoted if field else value} AS VARCHAR), {_SHOWN}) || '"
-    says = "'" + says.replace("{value}", shown) + "'"
-    if kinds == ("line",):
-        source = "lines LEFT JOIN parsed USING (n) LEFT JOIN marks USING (n)"
-    elif kinds == ("record",):
-        source, condition = "records", f"kind IS DISTINCT FROM 'control' AND ({condition})"
-    else:
-        listed = ", ".join(f"'{kind}'" for kind in kinds)
-        source, condition = "records", f"kind IN ({listed}) AND ({condition})"
-    return (
-        f"SELECT n, {place} AS place, '{rule.name}' AS rule, '{rule.severity}' AS severity, {says} AS says "
-        f"FROM {source} WHERE {condition}"
+        instances = _instances(rule.each, columns) if rule.each else [("", rule.applies_to, {})]
+        for field, kinds, words in instances:
+            value = f'"{field}"' if field else rule.value
+            condition = _condition(rule, kinds, {"field": value, "value": value, **words})
+            source = "lines" if kinds == ("line",) else "records"
+            conditions[source].append(f"({condition})")
+            findings.append(
+                f"SELECT n, {place} AS place, '{rule.name}' AS rule, '{rule.severity}' AS severity, "
+                f"{_sentence(rule, field, value, words)} AS says FROM doubtful_{source} WHERE {condition}"
+            )
+    return Judgement(
+        f"SELECT * FROM suspected_lines WHERE {' OR '.join(conditions['lines'])}",
+        f"SELECT * FROM records WHERE {' OR '.join(conditions['records'])}",
+        " UNION ALL ".join(findings),
     )
+
+
+def _condition(rule: Rule, kinds: tuple[str, ...], words: Mapping[str, str]) -> str:
+    condition = _fill(rule.condition, words)
+    if kinds == ("line",):
+        return condition
+    if kinds == ("record",):
+        return f"kind IS DISTINCT FROM 'control' AND ({condition})"
+    listed = ", ".join(f"'{kind}'" for kind in kinds)
+    return f"kind IN ({listed}) AND ({condition})"
+
+
+def _sentence(rule: Rule, field: str, value: str, words: Mapping[str, str]) -> str:
+    """The sentence for people as an expression in SQL, with the value (its beginning) put in."""
+    text = _fill(rule.says.replace("'", "''"), {**words, "field": field})
+    return "'" + text.replace("{value}", f"' || left(CAST({value} AS VARCHAR), {_SHOWN}) || '") + "'"
 
 
 def _fill(text: str, words: Mapping[str, str]) -> str:

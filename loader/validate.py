@@ -17,7 +17,7 @@ import duckdb
 from emitter.records import CONTROL_EVENTS, KINDS, Kind
 
 from . import statements
-from .rules import Columns, Rule, column_of, decimal_type, findings_query, integer_type
+from .rules import Columns, Rule, column_of, decimal_type, integer_type, judgement
 from .tail import MAX_LINE_BYTES, Spooled
 
 _MEMORY_LIMIT = "192MB"
@@ -108,7 +108,7 @@ class Check:
         self._spooled = spooled
         self._folder = folder
         self._columns = columns
-        self._findings = findings_query(list(rules), columns)
+        self._judgement = judgement(list(rules), columns)
 
     def __enter__(self) -> Self:
         return self
@@ -139,7 +139,13 @@ class Check:
         self._judge()
 
     def _judge(self) -> None:
-        self._duck.execute(f"CREATE OR REPLACE TEMP TABLE findings AS {self._findings}")
+        run, rules = self._duck.execute, self._judgement
+        run(self._sql["suspected_lines"])
+        run(f"CREATE OR REPLACE TEMP TABLE doubtful_lines AS {rules.doubtful_lines}")
+        run(f"CREATE OR REPLACE TEMP TABLE doubtful_records AS {rules.doubtful_records}")
+        run(self._sql["no_findings"])
+        if run("SELECT EXISTS (FROM doubtful_lines) OR EXISTS (FROM doubtful_records)").fetchone() == (True,):
+            run(f"INSERT INTO findings {rules.findings}")
 
     def _insert(self, table: str, rows: Sequence[tuple[object, ...]]) -> None:
         if rows:

@@ -51,20 +51,20 @@ SELECT count(*) FROM (
 ) AS records;
 
 -- name: busiest_position
--- The position of some streams ($1) with the most fills.
-SELECT position_id
-FROM monitoring.trades
-WHERE stream = ANY ($1) AND position_id IS NOT NULL
-GROUP BY position_id
-ORDER BY count(*) DESC, position_id
+-- The position of some streams ($1) with the most orders, then fills.
+SELECT o.position_id
+FROM monitoring.orders AS o
+LEFT JOIN monitoring.trades AS t USING (exchange, symbol, order_id)
+WHERE o.stream = ANY ($1) AND o.position_id IS NOT NULL
+GROUP BY o.position_id
+ORDER BY count(DISTINCT o.order_id) DESC, count(t.id) DESC, o.position_id
 LIMIT 1;
 
 -- name: position
 -- The orders of one position, each with its fills, in order of time.
 SELECT
-    to_char(coalesce(t.executed_at, o.created_at), 'HH24:MI:SS.MS') AS time,
-    o.type, o.side, o.status, o.size, o.price, t.executed_qty AS filled, t.price AS filled_at, t.fee, t.fee_currency,
-    o.order_id
+    to_char(coalesce(t.executed_at, o.created_at), 'HH24:MI:SS') AS time, o.order_id, o.type, o.side, o.status,
+    o.size, o.price, t.executed_qty AS filled, t.price AS filled_at, concat_ws(' ', t.fee, t.fee_currency) AS fee
 FROM monitoring.orders AS o
 LEFT JOIN monitoring.trades AS t USING (exchange, symbol, order_id)
 WHERE o.position_id = $1

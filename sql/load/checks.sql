@@ -104,6 +104,19 @@ WHERE
     OR contains(line, ']]]]]]]]')
     OR contains(line, '}}}}}}}}');
 
+-- name: suspected_lines
+-- What rules for lines look at: lines that are no JSON objects, and those that were marked one by one.
+CREATE OR REPLACE TEMP TABLE suspected_lines AS
+SELECT n, line, record, why, detail
+FROM (SELECT n FROM marks UNION SELECT n FROM parsed WHERE record IS NULL)
+JOIN lines USING (n)
+JOIN parsed USING (n)
+LEFT JOIN marks USING (n);
+
+-- name: no_findings
+-- An empty table of findings: one row for each rule that a line breaks.
+CREATE OR REPLACE TEMP TABLE findings (n BIGINT, place INTEGER, rule VARCHAR, severity VARCHAR, says VARCHAR);
+
 -- name: locate
 -- Where each line stands: the bytes before it in the batch, to be held against the parts the batch is made of.
 CREATE OR REPLACE TEMP TABLE places AS
