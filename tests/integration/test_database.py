@@ -436,13 +436,17 @@ async def test_a_server_that_takes_the_call_and_says_nothing_is_left_in_time() -
 
 
 async def test_an_unknown_database_or_role_is_terminal_and_shows_no_password(dsn: str) -> None:
-    unknown = urlsplit(dsn)._replace(path="/no_such_database").geturl()
+    parts = urlsplit(dsn)
+    password = parts.password or PASSWORD
+    place = parts.netloc.rpartition("@")[2]
     with pytest.raises(TerminalError) as caught:
-        await Database.connect(unknown.replace("@", f":{PASSWORD}@", 1))
+        await Database.connect(
+            parts._replace(netloc=f"{parts.username}:{password}@{place}", path="/no_such_database").geturl()
+        )
     assert caught.value.sqlstate == "3D000"
     assert "no_such_database" in str(caught.value)
-    assert PASSWORD not in str(caught.value)
+    assert password not in str(caught.value)
     with pytest.raises(TerminalError) as caught:
-        await Database.connect(urlsplit(dsn)._replace(netloc=f"nobody_here:{PASSWORD}@").geturl())
+        await Database.connect(parts._replace(netloc=f"nobody_here:{PASSWORD}@{place}").geturl())
     assert caught.value.sqlstate in ("28000", "28P01")
     assert PASSWORD not in str(caught.value)
