@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
 from datetime import date, datetime
@@ -21,48 +21,24 @@ from uuid import UUID
 import orjson
 
 from .records import SEVERITY_NUMBERS
+from .redaction import MASK, Secrets
 
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC | orjson.OPT_SERIALIZE_NUMPY
 _MAX_DEPTH = 60
 _MAX_REPR = 2000
+# Bytes, as JSON: event name, severity, trace_id and span_id. They must fit a line of the least max_line_bytes.
 _MAX_NAME = 200
+_MAX_SEVERITY = 32
+_MAX_ID = 64
+# The stream and the seq: 51 bytes and 20 digits.
+_BEFORE_BODY = 80
+# Of a line over the limit, values longer than this are cut to that.
+_CUT_OVER, _CUT_TO = 512, 256
+_KEPT = ("exchange", "symbol", "order_id", "client_order_id", "trade_id", "position_id", "status", "side")
+_KEPT_CHARACTERS = 32
+# Python's names for OpenTelemetry's.
+_SEVERITY_ALIASES = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 _INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1
-MASK = "***"
-
-# Compared without case, dashes and underscores. Exact names, so that a field such as quote_token stays.
-SECRET_NAMES = frozenset(
-    """
-    apikey apisecret apipassphrase accesskey accesstoken refreshtoken secret secretkey clientsecret privatekey
-    password passwd pwd passphrase token authtoken bearertoken jwt signature sign authorization cookie setcookie
-    xmbxapikey okaccesskey okaccesssign okaccesspassphrase xbapiapikey xbapisign mnemonic seedphrase
-    """.split()  # noqa: SIM905  a list of words is read more easily than one of literals
-)
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "").replace("-", "")
-
-
-class Secrets:
-    """Which field names are masked; remembers the names it has judged, so that a name is judged once."""
-
-    def __init__(self, more: Iterable[str] = ()) -> None:
-        self._names = SECRET_NAMES | {_plain(name) for name in more}
-        self._harmless: set[str] = set()
-        self.all_harmless: Callable[[Iterable[object]], bool] = self._harmless.issuperset
-
-    def secret(self, name: object) -> bool:
-        if not isinstance(name, str):
-            return False
-        if _plain(name) in self._names:
-            return True
-        if len(self._harmless) < 4096:
-            self._harmless.add(name)
-        return False
-
-    def masked(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields with the values of secret names replaced; nested values are looked at where they are written."""
-        return {name: MASK if self.secret(name) else value for name, value in fields.items()}
 
 
 class Changes:
@@ -90,11 +66,28 @@ def _default(value: object) -> object:
 
 def number_text(value: Decimal | float) -> str:
     """A number as the text that stands in a line; NaN and infinities as JavaScript spells them."""
-    if math.isnan(value):
+    if isinstance(value, Decimal):
+        nan, infinite = value.is_nan(), value.is_infinite()
+    else:
+        nan, infinite = math.isnan(value), math.isinf(value)
+    if nan:
         return "NaN"
-    if math.isinf(value):
+    if infinite:
         return "Infinity" if value > 0 else "-Infinity"
     return str(value)
+
+
+def clean_text(text: str) -> str:
+    """Text that UTF-8, JSON and PostgreSQL can hold: lone surrogates and NUL become U+FFFD."""
+    plain = str.__str__(text)
+    return plain.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _bounded(text: str, most: int) -> bytes:
+    """A text as JSON of at most ``most`` bytes between its quotes."""
+    shown = orjson.dumps(clean_text(text[:most]))
+    # An escaped control sign takes six bytes.
+    return shown if len(shown) <= most + 2 else orjson.dumps(clean_text(text[: most // 6]))
 
 
 class Encoder:
@@ -102,7 +95,7 @@ class Encoder:
 
     def __init__(self, secrets: Secrets, max_line_bytes: int) -> None:
         self._secrets = secrets
-        self._max = max_line_bytes
+        self._most = max_line_bytes - _BEFORE_BODY
         self._second = (-1, "")
         self._heads: dict[tuple[str, str], bytes] = {}
 
@@ -111,17 +104,16 @@ class Encoder:
         key = (event_name, severity)
         found = self._heads.get(key)
         if found is None:
+            level = severity.upper()
+            level = _SEVERITY_ALIASES.get(level, level)
             found = b'","severity_text":%b,"severity_number":%d,"event_name":%b' % (
-                self._text(severity),
-                SEVERITY_NUMBERS.get(severity, 9),
-                self._text(event_name[:_MAX_NAME]),
+                _bounded(level, _MAX_SEVERITY),
+                SEVERITY_NUMBERS.get(level, SEVERITY_NUMBERS["INFO"]),
+                _bounded(event_name, _MAX_NAME),
             )
-            if len(self._heads) < 1024:
+            if len(self._heads) < 1024 and len(event_name) + len(severity) <= _MAX_NAME:
                 self._heads[key] = found
         return found
-
-    def _text(self, text: str) -> bytes:
-        return orjson.dumps(self._long_text(text, "", Changes()))
 
     def now(self) -> str:
         """The time in UTC with microseconds; the part down to the second is made once a second."""
@@ -152,11 +144,11 @@ class Encoder:
             # Nested values may hold secrets, NUL is poison to PostgreSQL.
             if text.count(b"{") > 1 or b"[" in text or b"null" in text or b"\\u0000" in text:
                 text, changes = self._long(fields)
-        except (TypeError, ValueError, RecursionError):
+        except Exception:  # noqa: BLE001  orjson's own, and whatever a bot's object raises while it is read
             text, changes = self._long(fields)
         tail = changes.tail() if changes is not None else b""
         body = b',"timestamp":"%b%b,"attributes":%b%b%b}\n' % (now.encode(), head, text, extra, tail)
-        if len(body) > self._max - 80:  # 80: the stream and the seq before it
+        if len(body) > self._most:
             body = self._cut(now.encode(), head, fields, extra)
         return body
 
@@ -167,113 +159,145 @@ class Encoder:
         for name in ("trace_id", "span_id"):
             value = rest.pop(name, None)
             if value is not None:
-                lifted += b',"%b":%b' % (name.encode(), self._text(str(value)))
+                lifted += b',"%b":%b' % (name.encode(), _bounded(safe_text(value), _MAX_ID))
         return rest, lifted
 
     def _long(self, fields: Mapping[str, Any]) -> tuple[bytes, Changes]:
         changes = Changes()
-        plain = {
-            self._key(name): self._value(value, str(name), changes, 0, ())
-            for name, value in fields.items()
-            if value is not None
-        }
-        return orjson.dumps(plain, option=_OPTIONS), changes
+        said = {name: value for name, value in fields.items() if value is not None}
+        return orjson.dumps(self._mapping(said, "", changes, 0, ())), changes
 
-    def _key(self, name: object) -> str:
-        return self._long_text(name if isinstance(name, str) else _safe_repr(name), "", Changes())
+    def _value(self, value: object, path: str, changes: Changes, depth: int, above: tuple[int, ...]) -> Any:
+        """What orjson can write for a value of any kind."""
+        try:
+            if value is None or value is True or value is False:
+                return value
+            if isinstance(value, Enum):
+                return self._value(value.value, path, changes, depth + 1, above) if depth < _MAX_DEPTH else str(value)
+            if isinstance(value, str):
+                return self._text(value, path, changes)
+            if isinstance(value, float):
+                return float.__float__(value) if math.isfinite(value) else number_text(float.__float__(value))
+            if isinstance(value, Decimal):
+                return clean_text(number_text(value))
+            if isinstance(value, int):
+                exact = int.__int__(value)
+                return exact if _INT64_MIN <= exact <= _UINT64_MAX else _int_text(exact)
+            if isinstance(value, datetime) and value.tzinfo is None:
+                return clean_text(value.isoformat()) + "Z"
+            if isinstance(value, (datetime, date, time_of_day)):
+                return clean_text(value.isoformat()).replace("+00:00", "Z")
+            if isinstance(value, UUID):
+                return clean_text(str(value))
+            if isinstance(value, (Mapping, list, tuple, set, frozenset)) or is_dataclass(value):
+                if depth < _MAX_DEPTH and id(value) not in above and not isinstance(value, type):
+                    return self._container(value, path, changes, depth + 1, (*above, id(value)))
+                # Not its repr: that would show what is masked elsewhere.
+                changes.unencodable.append(path)
+                return f"<{type(value).__name__}>"
+            if type(value).__module__ == "numpy" and depth < _MAX_DEPTH:
+                return self._value(value.tolist(), path, changes, depth + 1, above)  # type: ignore[attr-defined]
+        except Exception:  # noqa: BLE001  a value that raises while it is read
+            changes.unencodable.append(path)
+            return _described(value)
+        changes.unencodable.append(path)
+        return _safe_repr(value)
 
-    def _long_text(self, text: str, path: str, changes: Changes) -> str:
-        """Text that UTF-8, JSON and PostgreSQL can hold; lone surrogates and NUL become U+FFFD, and are named."""
-        clean = str(text).replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        if clean != text:
+    def _text(self, text: str, path: str, changes: Changes) -> str:
+        clean = clean_text(text)
+        if clean != str.__str__(text):
             changes.unencodable.append(path)
         return clean
 
-    def _value(self, value: object, path: str, changes: Changes, depth: int, above: tuple[int, ...]) -> Any:
-        if value is None or value is True or value is False:
-            return value
-        if isinstance(value, str) and not isinstance(value, Enum):
-            return self._long_text(value, path, changes)
-        if isinstance(value, float):
-            return float(value) if math.isfinite(value) else number_text(value)
-        if isinstance(value, Decimal):
-            return number_text(value)
-        if isinstance(value, int) and not isinstance(value, Enum):
-            return int(value) if _INT64_MIN <= value <= _UINT64_MAX else _int_text(value)
-        if isinstance(value, (datetime, date, time_of_day, UUID)):
-            return value
-        try:
-            if isinstance(value, Enum):
-                return self._value(value.value, path, changes, depth + 1, above)
-            if isinstance(value, (Mapping, list, tuple, set, frozenset)):
-                if depth < _MAX_DEPTH and id(value) not in above:
-                    return self._container(value, path, changes, depth + 1, (*above, id(value)))
-            elif is_dataclass(value) and not isinstance(value, type):
-                shallow = {f.name: getattr(value, f.name) for f in dataclass_fields(value)}
-                return self._value(shallow, path, changes, depth, (*above, id(value)) if depth < _MAX_DEPTH else above)
-            elif type(value).__module__ == "numpy":
-                return self._value(value.tolist(), path, changes, depth + 1, above)  # type: ignore[attr-defined]
-        except Exception:  # noqa: BLE001, S110  a container that raises while it is read is shown by its repr
-            pass
-        changes.unencodable.append(path)
-        return self._long_text(_safe_repr(value), path, Changes())
-
     def _container(
         self, value: Any, path: str, changes: Changes, depth: int, above: tuple[int, ...]
-    ) -> dict[str, Any] | list[Any]:
+    ) -> dict[str, Any] | list[Any] | str:
         if isinstance(value, Mapping):
-            return {
-                self._key(name): MASK
-                if self._secrets.secret(name)
-                else self._value(item, f"{path}.{name}", changes, depth, above)
-                for name, item in list(value.items())
-            }
-        return [self._value(item, path, changes, depth, above) for item in list(value)]
+            return self._mapping(dict(value.items()), path + ".", changes, depth, above)
+        if is_dataclass(value):
+            shallow = {f.name: getattr(value, f.name) for f in dataclass_fields(value)}
+            return self._mapping(shallow, path + ".", changes, depth, above)
+        items = list(value)
+        if len(items) == 2 and isinstance(value, (list, tuple)) and self._secrets.secret(items[0]):
+            items[1] = MASK  # headers as pairs
+        return [self._value(item, path, changes, depth, above) for item in items]
+
+    def _mapping(
+        self, items: Mapping[Any, Any], path: str, changes: Changes, depth: int, above: tuple[int, ...]
+    ) -> dict[str, Any]:
+        """Of two names that are written alike (1 and "1"), the second gets a sign behind it."""
+        shown: dict[str, Any] = {}
+        for name, item in items.items():
+            key = clean_text(name if isinstance(name, str) and not isinstance(name, Enum) else safe_text(name))
+            while key in shown:
+                key += "'"
+            secret = self._secrets.secret(name)
+            shown[key] = MASK if secret else self._value(item, path + key[:_MAX_NAME], changes, depth, above)
+        return shown
 
     def _cut(self, now: bytes, head: bytes, fields: Mapping[str, Any], extra: bytes) -> bytes:
         """A record over the limit: its largest values are cut until it fits, and named with their lengths."""
         text, changes = self._long(fields)
         plain = orjson.loads(text)
+        line = b',"timestamp":"%b%b,"attributes":%b%b%b}\n'
+        size = len(line) + len(now) + len(head) + len(text) + len(extra) + len(changes.tail())
         sizes = {name: len(orjson.dumps(value)) for name, value in plain.items()}
         for name in sorted(sizes, key=sizes.__getitem__, reverse=True):
-            value = plain[name]
-            shown = value if isinstance(value, str) else orjson.dumps(value).decode()
-            plain[name] = shown[:256] if sizes[name] > 512 else value
-            if sizes[name] > 512:
-                changes.truncated[name] = sizes[name]
-            body = b',"timestamp":"%b%b,"attributes":%b%b}\n' % (
-                now,
-                head,
-                orjson.dumps(plain),
-                extra + changes.tail(),
-            )
-            if len(body) <= self._max - 80:
-                return body
-        # Thousands of small fields, or names without end: what identifies an order stays.
-        kept = (
-            "exchange",
-            "symbol",
-            "order_id",
-            "client_order_id",
-            "trade_id",
-            "position_id",
-            "status",
-            "side",
-        )
-        few = {name: str(plain[name])[:32] for name in kept if name in plain}
+            if size <= self._most or sizes[name] <= _CUT_OVER:
+                break
+            shown = _bounded(_as_text(plain[name]), _CUT_TO)
+            plain[name] = orjson.loads(shown)
+            changes.truncated[name] = sizes[name]
+            size += len(shown) - sizes[name] + len(orjson.dumps(name)) + 22
+        body = line % (now, head, orjson.dumps(plain), extra, changes.tail())
+        if len(body) <= self._most:
+            return body
+        # Thousands of small fields, or names without end: what identifies an order stays, as far as there is room.
         note = b',"truncated":{"attributes":%d}' % len(text)
-        return b',"timestamp":"%b%b,"attributes":%b%b}\n' % (now, head, orjson.dumps(few), note)
+        body = line % (now, head, b"{}", extra, note)
+        if len(body) > self._most:
+            extra = b""
+            body = line % (now, head, b"{}", extra, note)
+        few: dict[str, Any] = {}
+        for name in _KEPT:
+            if name in plain:
+                longer = {**few, name: _as_text(plain[name])[:_KEPT_CHARACTERS]}
+                tried = line % (now, head, orjson.dumps(longer), extra, note)
+                if len(tried) <= self._most:
+                    few, body = longer, tried
+        return body
+
+
+def _as_text(value: object) -> str:
+    """What was read back from JSON, as the text that stands for it once it is cut."""
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 def _int_text(value: int) -> str:
     try:
-        return str(int(value))
+        return str(value)
     except ValueError:  # more digits than Python turns into text
         return hex(value)[:_MAX_REPR]
 
 
+def safe_text(value: object) -> str:
+    """A value as text where text is needed; for what is no text its repr, and never an exception."""
+    try:
+        if isinstance(value, Enum):
+            value = value.value
+        return str.__str__(value) if isinstance(value, str) else _safe_repr(value)
+    except Exception:  # noqa: BLE001
+        return _described(value)
+
+
 def _safe_repr(value: object) -> str:
     try:
-        return repr(value)[:_MAX_REPR]
+        return clean_text(str.__str__(repr(value))[:_MAX_REPR])
     except Exception:  # noqa: BLE001
-        return f"<{type(value).__name__}: its repr raised>"
+        return _described(value)
+
+
+def _described(value: object) -> str:
+    """A value that raised when it was read or shown."""
+    name = type.__getattribute__(type(value), "__name__")
+    return clean_text(f"<{name}: cannot be read>")

@@ -14,13 +14,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from .errors import RingDamaged
-from .ring import HEAD, SYNC_BEGUN, SYNC_DONE, SYNCED, WRITTEN, Memory, Slot, list_rings, open_shared
+from .errors import RingDamaged, SegmentDamaged
+from .memory import HEAD, SYNC_BEGUN, SYNC_DONE, SYNCED, WRITTEN, Memory, Slot
+from .records import SCHEMA_VERSION
 from .segments import (
     Header,
     SegmentName,
@@ -35,6 +37,10 @@ from .segments import (
     sync_directory,
     try_lock,
 )
+from .shared import open_shared, remove_unused
+
+# A first file without a header this old has no maker: between the two lie microseconds.
+_MAKING_S = 10.0
 
 
 @dataclass(slots=True)
@@ -59,13 +65,25 @@ def recover(directory: Path, *, ring_dir: Path | None = None) -> Recovered:
         try:
             if _Stream(directory, names, result).recover():
                 result.streams.append(stream)
-        except RingDamaged as error:
+        except (RingDamaged, SegmentDamaged) as error:
             result.problems.append(str(error))
-        except OSError as error:
+        except PermissionError as error:  # a loader under another user may read and not finish
+            if not _living(directory / str(names[-1])):
+                result.problems.append(f"{names[-1]}: its emitter must finish it, here: {error}")
+        except Exception as error:  # noqa: BLE001  one old stream must not keep a bot from its start, nor the others
             result.problems.append(f"{names[-1]}: cannot be finished now: {error}")
     if ring_dir is not None:
-        _remove_unused_rings(directory, ring_dir, streams.keys())
+        result.problems += remove_unused(directory, ring_dir, streams.keys())
     return result
+
+
+def _living(path: Path) -> bool:
+    """Whether somebody holds a segment's lock, asked without a right to write."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        return not try_lock(fd)
+    finally:
+        os.close(fd)
 
 
 class _Stream:
@@ -73,12 +91,16 @@ class _Stream:
 
     def __init__(self, directory: Path, names: list[SegmentName], result: Recovered) -> None:
         self.directory = directory
+        self.stream = names[0].stream
         self.names = names
         self.result = result
-        self.header = next((h for name in reversed(names) if (h := read_header(self.path(name)))), None)
+        self.header = self.newest_header()
 
     def path(self, name: SegmentName) -> Path:
         return self.directory / str(name)
+
+    def newest_header(self) -> Header | None:
+        return next((h for name in reversed(self.names) if (h := read_header(self.path(name)))), None)
 
     def named(self, number: int) -> SegmentName:
         return SegmentName(self.names[-1].stream, number, self.names[-1].service)
@@ -87,7 +109,7 @@ class _Stream:
         """Finish it where its owner is dead; whether anything was to do."""
         header = self.header
         if header is None:
-            return False  # it died before its first header was whole: no call was ever accepted
+            return self._finish_unbegun()
         ring = Path(header.ring) if header.ring and header.boot_id == boot_id() else None
         if ring is not None and not ring.exists():
             ring = None
@@ -103,23 +125,45 @@ class _Stream:
                 if memory.stream != header.stream:
                     raise RingDamaged(f"{ring}: it is the ring of stream {memory.stream}; it is kept as it is")
             for name in self.names[-2:]:  # while it rotates, a writer holds both
-                fd = os.open(self.path(name), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-                held.callback(os.close, fd)
-                if not try_lock(fd):
+                if not self._lock(name, held):
                     return False
             if memory is None:
-                self._finish_from_files(header)
+                # Another recovery may have been faster; only what stands there under the lock counts.
+                self.names = [name for name in list_segments(self.directory) if name.stream == self.stream]
+                if read_footer(self.path(self.names[-1])):
+                    return False
+                self._finish_from_files(self.newest_header() or header)
             else:
                 self._finish_from_ring(memory, header)
                 assert ring is not None  # noqa: S101  for the type checker
                 ring.unlink(missing_ok=True)
         return True
 
+    def _lock(self, name: SegmentName, held: contextlib.ExitStack) -> bool:
+        fd = os.open(self.path(name), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        held.callback(os.close, fd)
+        return try_lock(fd)
+
+    def _finish_unbegun(self) -> bool:
+        """It died before its first header was whole: no call was ever accepted, the stream ends with no record."""
+        (name, *others), path = self.names, self.path(self.names[0])
+        with contextlib.ExitStack() as held:
+            if others or time.time() - path.stat().st_mtime < _MAKING_S or not self._lock(name, held):
+                return False
+            header = Header(self.stream, 1, name.service, SCHEMA_VERSION, "", None, None, None, None, (), {})
+            self._set_torn_aside(path)
+            self._begin(name, header, None, ())
+            self._footer(name, path.stat().st_size)
+            sync_directory(self.directory)
+        return True
+
     # -- with the ring --
 
     def _finish_from_ring(self, memory: Memory, header: Header) -> None:
         words = memory.header
-        if words[SYNC_BEGUN] != words[SYNC_DONE]:
+        if not memory.slot.segment:  # it died between its first header and the ring's word on it
+            memory.next_slot(Slot(1, self._begin(self.named(1), header, None, ()), 0, None))
+        if words[SYNC_BEGUN] != words[SYNC_DONE] or self._replaced(memory.slot):
             self._give_up_unsynced(memory, header)
         while True:
             slot = memory.slot
@@ -137,6 +181,8 @@ class _Stream:
             self._footer(name, body_end)
             behind = name.next()
             if slot.end == words[HEAD] and not self.path(behind).exists():
+                if words[SYNCED] < slot.end:
+                    self._sync(memory)
                 break
             # It died in a rotation: the next segment is begun, or what the ring holds beyond must go there.
             digest = read_body(self.path(name), body_end).sha256
@@ -176,6 +222,8 @@ class _Stream:
         path = self.path(name)
         if path.stat().st_size > body_end:
             if read_footer(path):
+                with _appending(path) as fd:
+                    os.fdatasync(fd)
                 return
             os.truncate(path, body_end)
         body = read_body(path, body_end)
@@ -195,8 +243,13 @@ class _Stream:
         """See to it that a segment is there with a whole header; the offset behind it."""
         path = self.path(name)
         if not path.exists():
-            os.close(create_segment(path, mode=self.path(self.names[0]).stat().st_mode & 0o777))
+            model = self.path(self.names[0]).stat()
+            shared = model.st_mode & 0o070
+            os.close(create_segment(path, mode=model.st_mode & 0o777, gid=model.st_gid if shared else -1))
         if read_header(path) is None:
+            with path.open("rb") as file:
+                if file.readline().endswith(b"\n"):
+                    raise SegmentDamaged(f"{name}: its first line is no header; it is kept as it is")
             os.truncate(path, 0)
             line = header_line(
                 name,
@@ -213,13 +266,23 @@ class _Stream:
         with path.open("rb") as file:
             return len(file.readline())
 
+    def _replaced(self, slot: Slot) -> bool:
+        """Whether its owner died on the way to a segment that makes bytes of the present one void."""
+        later = (name for name in list_segments(self.directory) if name.stream == self.stream)
+        headers = (read_header(self.path(name)) for name in later if name.number > slot.segment)
+        return any(header is not None and header.replaces for header in headers)
+
     def _give_up_unsynced(self, memory: Memory, header: Header) -> None:
         """It died while a sync was under way: that one counts as failed, and what it covered is written anew."""
-        words = memory.header
+        words, slot = memory.header, memory.slot
         void = self._place(memory, words[SYNCED])
-        for number in count(memory.slot.segment + 1):
+        earlier: tuple[Void, ...] = ()
+        if void == Void(slot.segment, slot.offset):  # nothing of it was synced, nor the word on what it replaces
+            present = read_header(self.path(self.named(slot.segment)))
+            earlier = present.replaces if present else ()
+        for number in count(slot.segment + 1):
             name = self.named(number)
-            voids = (void, *(Void(n, 0) for n in range(void.segment + 1, number)))
+            voids = (*earlier, void, *(Void(n, 0) for n in range(void.segment + 1, number)))
             there = read_header(self.path(name)) if self.path(name).exists() else None
             if there is None or there.replaces == voids:
                 break
@@ -243,8 +306,9 @@ class _Stream:
 
     def _finish_from_files(self, header: Header) -> None:
         """Cut what is torn and write the footers that are missing; bytes given up after a failed sync stay."""
-        void = {v.segment for v in header.replaces}
-        for name in self.names[-2:]:
+        headers = (read_header(self.path(name)) for name in self.names)
+        void = {v.segment for h in headers if h is not None for v in h.replaces}
+        for name in self.names:
             path = self.path(name)
             if name.number in void or read_footer(path):
                 continue
@@ -315,21 +379,6 @@ def body_size(path: Path, *, footer: bool = True) -> int:
             if found >= 0:
                 return start + found + 1
     return 0
-
-
-def _remove_unused_rings(directory: Path, ring_dir: Path, streams: object) -> None:
-    """Rings of dead emitters of this directory that died before their first segment was there."""
-    for path in list_rings(ring_dir):
-        with contextlib.suppress(OSError, RingDamaged):
-            memory = open_shared(path)
-            if memory is None:
-                continue
-            try:
-                ours = memory.directory == directory.resolve() and memory.header[HEAD] == 0
-                if ours and memory.stream not in streams:  # type: ignore[operator]
-                    path.unlink()
-            finally:
-                memory.close()
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ wrote by it; ``docs/format.md`` is the normative text.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -25,6 +26,7 @@ from .records import SCHEMA_VERSION, SEGMENT_CLOSED, SEGMENT_OPENED
 
 _NAME = re.compile(r"(?P<service>.+)\.(?P<stream>[0-9a-f]{32})\.(?P<number>[0-9]{6,})\.jsonl")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
+_NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}
 # A footer is far shorter; a longer last line is none.
 _FOOTER_MAX_BYTES = 4096
 _HEADER_MAX_BYTES = 64 * 1024
@@ -257,19 +259,41 @@ def list_segments(directory: Path) -> list[SegmentName]:
 
 
 def create_segment(path: Path, *, mode: int = 0o600, gid: int = -1) -> int:
-    """Make a segment file that was not there, locked; the descriptor to append to it."""
+    """Make a segment file that was not there, locked; the descriptor to append to it. On an error there is no file."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, mode)
     try:
         os.fchmod(fd, mode)  # whatever the bot's umask
         if gid >= 0:
             os.fchown(fd, -1, gid)
-        # Some network file systems know no locks: then nobody can tell that a writer is dead, and nobody tries.
-        with contextlib.suppress(OSError):
+        try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise  # a recovery took it for the file of a dead emitter
+        except OSError:
+            pass  # a network file system without locks: nobody can tell that a writer is dead, and nobody tries
     except BaseException:
         os.close(fd)
+        with contextlib.suppress(OSError):
+            path.unlink()
         raise
     return fd
+
+
+def make_directory(directory: Path, *, gid: int = -1) -> None:
+    """Make the log directory where it is not there: 0700, or 2750 for a group; folders above it 0755 at most."""
+    missing = [folder for folder in directory.parents if not folder.exists()]
+    for folder in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o755)
+    try:
+        directory.mkdir(mode=0o700)
+    except FileExistsError:
+        if not directory.is_dir():
+            raise
+        return
+    if gid >= 0:
+        os.chown(directory, -1, gid)
+    directory.chmod(0o700 if gid < 0 else 0o2750)  # whatever the bot's umask
 
 
 def try_lock(fd: int) -> bool:
@@ -281,10 +305,24 @@ def try_lock(fd: int) -> bool:
     return True
 
 
-def sync_directory(directory: Path) -> None:
-    """Make the entries of a directory outlive a loss of power."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+def open_directory(directory: Path) -> int:
+    """A descriptor to sync a directory by, also when no new one can be had."""
+    return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def sync_entries(fd: int) -> None:
+    """Make the entries of a directory outlive a loss of power, on a file system that knows how."""
     try:
         os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+
+
+def sync_directory(directory: Path) -> None:
+    """As :func:`sync_entries`, by name."""
+    fd = open_directory(directory)
+    try:
+        sync_entries(fd)
     finally:
         os.close(fd)

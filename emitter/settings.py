@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from .errors import SettingError
 
 if TYPE_CHECKING:
-    from .audit import Stats
+    from .core import Stats
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -21,6 +22,9 @@ MIB = 1024 * KIB
 MIN_RING_BYTES = 16 * KIB
 MIN_SEGMENT_BYTES = 200
 MIN_LINE_BYTES = 512
+# Longer ones cannot be waited for; nobody means them.
+MAX_INTERVAL_MS = 3_600_000
+MAX_RESOURCE_BYTES = 16 * KIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,27 +47,32 @@ class EmitterSettings:
     on_loss: Callable[[Stats], None] | None = None
 
     def __post_init__(self) -> None:
-        _at_least("ring_bytes", self.ring_bytes, MIN_RING_BYTES)
-        _at_least("segment_max_bytes", self.segment_max_bytes, MIN_SEGMENT_BYTES)
-        _at_least("max_line_bytes", self.max_line_bytes, MIN_LINE_BYTES)
-        _at_least("segment_max_age_s", self.segment_max_age_s, 0.001)
-        _at_least("flush_interval_ms", self.flush_interval_ms, 1)
-        _at_least("fsync_interval_ms", self.fsync_interval_ms, 1)
+        _bytes("ring_bytes", self.ring_bytes, MIN_RING_BYTES)
+        _bytes("segment_max_bytes", self.segment_max_bytes, MIN_SEGMENT_BYTES)
+        _bytes("max_line_bytes", self.max_line_bytes, MIN_LINE_BYTES)
+        _between("segment_max_age_s", self.segment_max_age_s, 0.001, float("inf"))
+        _between("flush_interval_ms", self.flush_interval_ms, 1, MAX_INTERVAL_MS)
+        _between("fsync_interval_ms", self.fsync_interval_ms, 1, MAX_INTERVAL_MS)
         if self.max_line_bytes > self.ring_bytes // 4:
             object.__setattr__(self, "max_line_bytes", self.ring_bytes // 4)
-        if not self.service or not self.service.strip():
+        if not isinstance(self.service, str) or not self.service.strip():
             raise SettingError("service: a name is needed, for example service='fox-bot'")
 
 
-def _at_least(name: str, value: float, least: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= least:
-        raise SettingError(f"{name}: {value!r} is not a number of at least {least}")
+def _bytes(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise SettingError(f"{name}: {value!r} is not a whole number of at least {least}")
+
+
+def _between(name: str, value: object, least: float, most: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+        raise SettingError(f"{name}: {value!r} is not a number from {least:g} to {most:g}")
 
 
 def _resource(text: str) -> dict[str, str]:
-    """``OTEL_RESOURCE_ATTRIBUTES``: ``key=value,key=value``."""
+    """``OTEL_RESOURCE_ATTRIBUTES``: ``key=value,key=value``, values percent-encoded (OpenTelemetry's resource SDK)."""
     pairs = (part.partition("=") for part in text.split(",") if "=" in part)
-    return {key.strip(): value.strip() for key, _, value in pairs}
+    return {key.strip(): unquote(value.strip()) for key, _, value in pairs}
 
 
 def _flag(text: str) -> bool:
@@ -81,7 +90,7 @@ ENVIRONMENT: dict[str, tuple[str, Callable[[str], Any]]] = {
     "TRADETRAIL_FLUSH_INTERVAL_MS": ("flush_interval_ms", float),
     "TRADETRAIL_FSYNC_INTERVAL_MS": ("fsync_interval_ms", float),
     "TRADETRAIL_MAX_LINE_BYTES": ("max_line_bytes", int),
-    "TRADETRAIL_REDACT": ("redact", lambda text: frozenset(text.replace(",", " ").split())),
+    "TRADETRAIL_REDACT": ("redact", lambda text: text.replace(",", " ").split()),
     "TRADETRAIL_GROUP": ("group", str),
     "OTEL_SERVICE_NAME": ("service", str),
     "OTEL_RESOURCE_ATTRIBUTES": ("resource", _resource),
@@ -111,6 +120,8 @@ def settings_from_environment(environ: Mapping[str, str] | None = None, **given:
         known = variable in ENVIRONMENT or variable in LOADER_VARIABLES
         if variable.startswith("TRADETRAIL_") and not known:
             warnings.warn(f"unknown setting in the environment: {variable}", stacklevel=2)
+    if "service" not in values and "service.name" in values.get("resource", {}):
+        values["service"] = values["resource"]["service.name"]
     return settings_from_arguments(**(values | given))
 
 
@@ -120,9 +131,23 @@ def settings_from_arguments(**given: Any) -> EmitterSettings:
     unknown = sorted(set(given) - known)
     if unknown:
         raise SettingError(f"unknown setting: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
-    for name in ("directory", "ring_dir"):
+    for name, make in (("directory", Path), ("ring_dir", Path), ("redact", _names), ("resource", _texts)):
         if name in given:
-            given[name] = Path(given[name])
-    if "redact" in given:
-        given["redact"] = frozenset(given["redact"])
+            try:
+                given[name] = make(given[name])
+            except (TypeError, ValueError, AttributeError) as error:
+                raise SettingError(f"{name}: {given[name]!r} cannot be used: {error}") from error
     return EmitterSettings(**given)
+
+
+def _names(value: Iterable[str]) -> frozenset[str]:
+    """Field names; one alone may be given as it is."""
+    return frozenset([value] if isinstance(value, str) else (str(name) for name in value))
+
+
+def _texts(value: Mapping[str, object]) -> dict[str, str]:
+    texts = {str(key): str(item) for key, item in value.items()}
+    size = sum(len(key) + len(item) for key, item in texts.items())
+    if size > MAX_RESOURCE_BYTES:
+        raise ValueError(f"{size} characters in all, {MAX_RESOURCE_BYTES} are the most")
+    return texts

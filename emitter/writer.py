@@ -4,7 +4,7 @@ Two daemon threads. *Write* drains the ring with ``os.write``, rotates segments 
 fails; it does next to nothing per record. *Sync* calls ``fdatasync`` and only then gives ring space back, because
 it may hang with the disk while writes go on.
 
-Invariant (``docs/format.md``, 4.1): between header and footer a segment holds nothing but ring bytes, in order.
+Invariant 5 of ``docs/format.md``: between header and footer a segment holds nothing but ring bytes, in order.
 """
 
 from __future__ import annotations
@@ -15,12 +15,22 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .ring import HEAD, SYNC_BEGUN, SYNC_DONE, SYNCED, WRITTEN, Ring, Slot
-from .segments import SegmentName, Void, create_segment, footer_line, header_line, sync_directory
+from .memory import HEAD, SYNC_BEGUN, SYNC_DONE, SYNCED, WRITTEN, Slot
+from .ring import Ring
+from .segments import (
+    SegmentName,
+    Void,
+    create_segment,
+    footer_line,
+    header_line,
+    make_directory,
+    open_directory,
+    sync_entries,
+)
 
 # Writing and hashing give up the interpreter's lock; beside a busy thread each costs a switch interval (5 ms) to get
 # it back, so that small pieces would be slower than the bot.
@@ -28,6 +38,11 @@ _PIECE_BYTES = 4 * 1024 * 1024
 _BACKOFF_FIRST_S = 0.01
 _BACKOFF_MOST_S = 1.0
 _ROTATE_AGAIN_S = 1.0
+_FLUSH_LOOK_S = 0.005
+# After a failed sync all since the last good one is written again: not every second for as long as the disk is broken.
+_SYNC_BACKOFF_MOST_S = 30.0
+# Segments that wait for a sync hold a descriptor each, and the bot needs its own.
+_RETIRED_MOST = 64
 # A write that fails this often for another reason than a full disk will not recover on that file.
 _GIVE_UP_AFTER = 8
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -106,15 +121,19 @@ class Writer:
         self.on_loss: Callable[[], None] = lambda: None
         self._loss_told = False
         self._stop_at: float | None = None
+        self._stopping = threading.Event()
         self._rotate_after = 0.0
         # Guards what the two threads share: the segments and how far each has come. Never held across I/O.
         self._shared = threading.Condition()
         self._sync_bell = threading.Semaphore(0)
         self._distrusted = False
+        self._sync_failures = 0
+        self._sync_after = 0.0
         self._epoch = 0  # changes when segments are given up: a sync begun before says nothing
         self._retired: list[OpenSegment] = []
         self._given_up: list[int] = []
         self._voids: tuple[Void, ...] = ()
+        self._directory = open_directory(settings.directory)
         # The first header is in its file before the first call is accepted.
         self._segment = self._create(SegmentName.of(settings.service, stream, 1))
         self._last_number = 1
@@ -125,8 +144,8 @@ class Writer:
         self._syncing = threading.Thread(target=self._sync_loop, name="tradetrail-sync", daemon=True)
 
     def start(self) -> None:
-        self._writing.start()
         self._syncing.start()
+        self._writing.start()
 
     @property
     def segment_name(self) -> str:
@@ -136,24 +155,21 @@ class Writer:
     def unsynced_bytes(self) -> int:
         return int(self._words[HEAD] - self._words[SYNCED])
 
-    def descriptors(self) -> list[int]:
-        """The segment files held open, for a forked child to close (never to unlock)."""
-        return [self._segment.fd, *(segment.fd for segment in self._retired), *self._given_up]
-
     # -- called by other threads --
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was accepted before is written and synced; whether that was reached in time."""
-        target = self._words[HEAD]
         deadline = time.monotonic() + timeout
-        with self._shared:
+        with contextlib.suppress(ValueError), self._shared:  # ValueError: closed meanwhile, and its memory given back
+            target = self._words[HEAD]
             while self._words[SYNCED] < target or self._memory.pending_losses():
                 left = deadline - time.monotonic()
-                if left <= 0 or self.closed:
+                if left <= 0 or self.closed or threading.current_thread() is self._writing:
                     return self.closed
                 self._wake()
-                self._shared.wait(min(left, self._settings.flush_interval_s))
-        return True
+                self._shared.wait(min(left, _FLUSH_LOOK_S))
+            return True
+        return self.closed
 
     def stop(self, timeout: float) -> bool:
         """Write what the ring holds, close the segment and end; whether all of it was done in time.
@@ -161,10 +177,18 @@ class Writer:
         Where it was not, nothing is lost: ring and open segment are left to recovery.
         """
         self._stop_at = time.monotonic() + timeout
+        self._stopping.set()
         self._wake()
-        if self._writing.is_alive():
-            self._writing.join(timeout + _BACKOFF_MOST_S)
+        if self._writing.is_alive() and threading.current_thread() is not self._writing:
+            self._writing.join(timeout)
         return self.closed
+
+    def abandon(self) -> None:
+        """It could not be started: let go of the first segment, which stays without a record."""
+        self._stop_at = time.monotonic()
+        self._sync_bell.release()
+        for fd in (self._segment.fd, self._directory):
+            os.close(fd)
 
     def _wake(self) -> None:
         with contextlib.suppress(RuntimeError):  # awake already
@@ -174,12 +198,12 @@ class Writer:
     # -- write thread --
 
     def _write_loop(self) -> None:
-        pause = self._settings.flush_interval_s
+        pause = _BACKOFF_FIRST_S
         while True:
-            self._ring.bell.acquire(timeout=pause)
-            pause = self._settings.flush_interval_s
+            self._ring.bell.acquire(timeout=self._settings.flush_interval_s)
             try:
                 self._turn()
+                pause = _BACKOFF_FIRST_S
                 if self._stop_at is not None:
                     self._finish()
                     return
@@ -187,11 +211,21 @@ class Writer:
                 return
             except _GivenUp:
                 self._distrusted = True
-                pause = _BACKOFF_FIRST_S
-            except Exception as error:  # noqa: BLE001  whatever it is, the records wait in the ring
+                pause = self._wait(pause)
+            except BaseException as error:  # noqa: BLE001  whatever it is, the records wait in the ring
                 self._note(error)
                 self._distrusted = True
-                pause = _BACKOFF_MOST_S
+                pause = self._wait(pause)
+            if self._out_of_time():
+                return
+
+    def _wait(self, pause: float) -> float:
+        """Wait after a failure, not beyond the deadline of ``stop``; how long to wait after the next."""
+        if self._stop_at is None:
+            self._stopping.wait(pause)
+        else:
+            time.sleep(min(pause, self._left()))
+        return min(2 * pause, _BACKOFF_MOST_S)
 
     def _turn(self) -> None:
         ring = self._ring
@@ -206,13 +240,15 @@ class Writer:
         else:
             self._loss_told = False
         self._drain(self._words[HEAD])
+        if self.unsynced_bytes > ring.half:
+            self._sync_bell.release()
         segment = self._segment
         if segment.records and time.monotonic() - segment.opened >= self._settings.segment_max_age_s:
             self._rotate()
 
     def _drain(self, head: int) -> None:
         """Write all lines up to ``head``, a piece at a time, and rotate where a segment is full."""
-        words, half = self._words, self._memory.capacity // 2
+        words, half = self._words, self._ring.half
         while (start := words[WRITTEN]) < head:
             if self._distrusted:
                 raise _GivenUp
@@ -247,8 +283,11 @@ class Writer:
             self.records_total += records
             self._words[WRITTEN] = stop
 
-    def _write_all(self, fd: int, data: memoryview | bytes) -> None:
-        """Write every byte, going on where a short or failed write stopped, for as long as it takes."""
+    def _write_all(self, fd: int, data: memoryview | bytes, *, anew: bool = False) -> None:
+        """Write every byte, going on where a short or failed write stopped, for as long as it takes.
+
+        Not on a segment that is given up meanwhile, unless the file is that which replaces it (``anew``).
+        """
         view = memoryview(data)
         pause, failures = _BACKOFF_FIRST_S, 0
         while len(view):
@@ -259,16 +298,24 @@ class Writer:
                 failures += error.errno not in _DISK_FULL
                 if self._out_of_time():
                     raise _Stopped from error
-                if self._distrusted or failures >= _GIVE_UP_AFTER:
+                if (self._distrusted and not anew) or failures >= _GIVE_UP_AFTER:
                     raise _GivenUp from error
-                time.sleep(pause)
-                pause = min(2 * pause, _BACKOFF_MOST_S)
+                pause = self._wait(pause)
             else:
                 view = view[count:]
 
     def _create(self, name: SegmentName) -> OpenSegment:
         settings = self._settings
-        fd = create_segment(settings.directory / str(name), mode=settings.file_mode, gid=settings.gid)
+        path = settings.directory / str(name)
+        try:
+            fd = create_segment(path, mode=settings.file_mode, gid=settings.gid)
+        except FileNotFoundError:  # somebody removed the directory under a bot that goes on
+            make_directory(settings.directory, gid=settings.gid)
+            fd = create_segment(path, mode=settings.file_mode, gid=settings.gid)
+        with contextlib.suppress(OSError):  # where it was replaced and no descriptor is left, the old one must do
+            if not os.path.samestat(settings.directory.stat(), os.fstat(self._directory)):
+                old, self._directory = self._directory, open_directory(settings.directory)
+                self._given_up.append(old)
         return OpenSegment(name, fd)
 
     def _write_header(self, segment: OpenSegment, previous: str | None, replaces: tuple[Void, ...]) -> None:
@@ -282,13 +329,13 @@ class Writer:
             previous_sha256=previous,
             replaces=replaces,
         )
-        self._write_all(segment.fd, line)
+        self._write_all(segment.fd, line, anew=bool(replaces))
         segment.digest.update(line)
         segment.size = len(line)
 
     def _rotate(self) -> bool:
         """Close the present segment and go on in the next; False where no next one can be made now."""
-        if time.monotonic() < self._rotate_after:
+        if time.monotonic() < self._rotate_after or not self._few_retired():
             return False
         old, end = self._segment, self._words[WRITTEN]
         try:
@@ -311,6 +358,21 @@ class Writer:
         self._memory.next_slot(Slot(new.name.number, new.size, end, None))
         return True
 
+    def _few_retired(self) -> bool:
+        """Whether few enough segments wait for their sync; a disk that hangs is not waited for long."""
+        if len(self._retired) < _RETIRED_MOST:
+            return True
+        if not self._syncing.is_alive():  # the writer is ending, and has taken over
+            self._sync_now()
+            return True
+        self._sync_bell.release()
+        with self._shared:
+            self._shared.wait_for(lambda: len(self._retired) < _RETIRED_MOST or self._distrusted, _ROTATE_AGAIN_S)
+        if len(self._retired) >= _RETIRED_MOST:
+            self._rotate_after = time.monotonic() + _ROTATE_AGAIN_S
+            return False
+        return True
+
     def _start_anew(self) -> None:
         """After a failed sync or write: everything since the last good sync goes to a new segment.
 
@@ -325,9 +387,6 @@ class Writer:
             new = self._create(name)
         except OSError as error:
             self._note(error)
-            if self._out_of_time():
-                raise _Stopped from error
-            time.sleep(_BACKOFF_FIRST_S)
             raise _GivenUp from error
         self._last_number += 1
         try:
@@ -348,31 +407,40 @@ class Writer:
 
     def _finish(self) -> None:
         """Nothing more will come: footer, sync, close."""
-        self._ring.write_losses(at_once=True)
-        self._drain(self._words[HEAD])
         self._sync_bell.release()
         self._syncing.join(self._left())
         if self._syncing.is_alive():
             raise _Stopped
-        if self._distrusted:
-            raise _GivenUp
+        self._write_rest()
+        while self._memory.pending_losses():  # the ring was too full for their line: what is synced gives space
+            self._sync_now()
+            self._write_rest()
         self._memory.end_slot(self._words[WRITTEN])
         self._write_all(self._segment.fd, self._segment.footer())
-        reached, segments = self._reached(), [*self._retired, self._segment]
+        self._sync_now()
+        self._given_up += [self._segment.fd, self._directory]
+        self._close_given_up()
+        with self._shared:
+            self.closed = True
+            self._shared.notify_all()
+
+    def _write_rest(self) -> None:
+        self._ring.write_losses(at_once=True)
+        self._drain(self._words[HEAD])
+        if self._distrusted:
+            raise _GivenUp
+
+    def _sync_now(self) -> None:
+        """What the sync thread does, once it has ended."""
+        with self._shared:
+            reached, segments = self._reached(), [*self._retired, self._segment]
         self._words[SYNC_BEGUN] += 1
         try:
             self._sync(segments)
         except OSError as error:
             self._note(error)
             raise _GivenUp from error
-        self._words[SYNC_DONE] = self._words[SYNC_BEGUN]
-        self._words[SYNCED] = reached.position
-        for segment in segments:
-            os.close(segment.fd)
-        self._close_given_up()
-        with self._shared:
-            self.closed = True
-            self._shared.notify_all()
+        self._sync_done(reached, self._epoch, segments[:-1])
 
     def _left(self) -> float:
         return max(0.0, (self._stop_at or 0.0) - time.monotonic())
@@ -394,16 +462,22 @@ class Writer:
             with self._shared:
                 reached, epoch = self._reached(), self._epoch
                 segments = [*self._retired, self._segment]
-            if self._distrusted or reached.position == self._words[SYNCED]:
+            idle = reached.position == self._words[SYNCED]
+            if idle or self._distrusted or time.monotonic() < self._sync_after:
                 continue
             self._words[SYNC_BEGUN] += 1
             try:
                 self._sync(segments)
             except OSError as error:
                 self._note(error)
+                if self._sync_failures:
+                    backoff = min(2.0 ** (self._sync_failures - 1), _SYNC_BACKOFF_MOST_S)
+                    self._sync_after = time.monotonic() + backoff
+                self._sync_failures += 1
                 self._distrusted = True
                 self._wake()
                 continue
+            self._sync_failures = 0
             self._sync_done(reached, epoch, segments[:-1])
 
     def _sync_done(self, reached: Reached, epoch: int, retired: list[OpenSegment]) -> None:
@@ -420,12 +494,15 @@ class Writer:
         for segment in retired:
             os.close(segment.fd)
 
-    def _sync(self, segments: Iterable[OpenSegment]) -> None:
+    def _sync(self, segments: Sequence[OpenSegment]) -> None:
         for segment in segments:
             if not segment.in_directory:
-                sync_directory(self._settings.directory)
+                sync_entries(self._directory)
                 segment.in_directory = True
             os.fdatasync(segment.fd)
+        last = os.fstat(segments[-1].fd)
+        if last.st_nlink == 0 and self.unsynced_bytes:
+            raise FileNotFoundError(errno.ENOENT, "removed while it was written", str(segments[-1].name))
 
     def _reached(self) -> Reached:
         """How far the writer has come (under ``_shared``): always at a line's end."""

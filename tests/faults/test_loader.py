@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from loader.database import Database
 from loader.load import Loader, Totals
 from loader.settings import LoadSettings
+from loader.workspace import workspace
 
 from ..contents import contents
 from ..lines import OTHER_STREAM, STREAM, line, order, segment, trade, update
@@ -25,6 +27,7 @@ import asyncio, sys
 from pathlib import Path
 from loader.load import Loader
 from loader.settings import LoadSettings
+from loader.workspace import workspace
 
 async def main():
     settings = LoadSettings(directory=Path(sys.argv[1]), dsn=sys.argv[2], batch_bytes=40_000)
@@ -125,3 +128,20 @@ async def test_several_loaders_at_once_share_the_work(
     results = await asyncio.gather(*(_take(dsn, directory) for _ in range(loaders)))
     assert sum(totals.records for totals in results) == 2 * 1199
     assert await contents(dsn) == undisturbed
+
+
+def test_what_a_killed_loader_left_in_the_temporary_folder_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    abandoned = tmp_path / "tradetrail-load-abandoned"
+    abandoned.mkdir(mode=0o700)
+    (abandoned / "batch-1.jsonl").write_text("orders of a loader that was killed")
+    with workspace() as living:
+        assert not abandoned.exists()
+        assert living.stat().st_mode & 0o777 == 0o700
+        (living / "batch-1.jsonl").write_text("orders of one that lives")
+        with workspace() as other:
+            assert other != living
+            assert (living / "batch-1.jsonl").exists()
+    assert list(tmp_path.glob("tradetrail-load-*")) == []
