@@ -42,6 +42,7 @@ from .rules import read_rules
 from .settings import LoadSettings
 from .tail import Part, Progress, Spooled, Tail, batches
 from .validate import Check, PartCount, Rejects, Rows, key_at_line, open_engine
+from .workspace import workspace
 
 _log = logging.getLogger("tradetrail")
 _BACKOFF_FIRST_S = 0.1
@@ -130,10 +131,7 @@ class Loader:
         self._voids: dict[tuple[str, int], int] = {}
 
     async def __aenter__(self) -> Self:
-        try:
-            self._temporary = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="tradetrail-")))
-        except OSError as error:
-            raise EnvironmentFault(f"no temporary folder can be made: {error.strerror}; set TMPDIR") from error
+        self._temporary = self._stack.enter_context(workspace())
         self._engine = open_engine(self._temporary)
         self._stack.callback(self._engine.close)
         return self

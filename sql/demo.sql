@@ -68,4 +68,4 @@ SELECT
 FROM monitoring.orders AS o
 LEFT JOIN monitoring.trades AS t USING (exchange, symbol, order_id)
 WHERE o.position_id = $1
-ORDER BY coalesce(t.executed_at, o.created_at), t.seq;
+ORDER BY coalesce(t.executed_at, o.created_at), o.seq, t.seq;
