@@ -25,6 +25,7 @@ from .redaction import MASK, Secrets
 
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC | orjson.OPT_SERIALIZE_NUMPY
 _MAX_DEPTH = 60
+_BRACKET, _BACKSLASH = b"["[0], b"\\"[0]
 _MAX_REPR = 2000
 # Bytes, as JSON: event name, severity, trace_id and span_id. They must fit a line of the least max_line_bytes.
 _MAX_NAME = 200
@@ -96,7 +97,7 @@ class Encoder:
     def __init__(self, secrets: Secrets, max_line_bytes: int) -> None:
         self._secrets = secrets
         self._most = max_line_bytes - _BEFORE_BODY
-        self._second = (-1, "")
+        self._second = (-1_000_000, b"")  # microseconds since 1970 of a second, and its text
         self._heads: dict[tuple[str, str], bytes] = {}
 
     def head(self, event_name: str, severity: str) -> bytes:
@@ -115,21 +116,24 @@ class Encoder:
                 self._heads[key] = found
         return found
 
-    def now(self) -> str:
+    def now(self) -> bytes:
         """The time in UTC with microseconds; the part down to the second is made once a second."""
         microseconds = time.time_ns() // 1000
-        second, rest = divmod(microseconds, 1_000_000)
         cached = self._second  # one object: another thread may put the next second there meanwhile
-        if second != cached[0]:
-            cached = self._second = (second, time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second)))
-        return f"{cached[1]}{rest:06d}Z"
+        rest = microseconds - cached[0]
+        if not 0 <= rest < 1_000_000:
+            second = microseconds // 1_000_000
+            text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second)).encode()
+            cached = self._second = (second * 1_000_000, text)
+            rest = microseconds - cached[0]
+        return b"%b%06dZ" % (cached[1], rest)
 
     def body(self, head: bytes, fields: Mapping[str, Any], timestamp: str | None = None) -> bytes:
         """The bytes of a record behind its seq. Never raises but for lack of memory."""
         now = self.now()
         extra = b""
         if timestamp is not None:
-            extra, now = b',"observed_timestamp":"%b"' % now.encode(), timestamp
+            extra, now = b',"observed_timestamp":"%b"' % now, timestamp.encode()
         changes = None
         if not self._secrets.all_harmless(fields):
             fields = self._secrets.masked(fields)
@@ -138,18 +142,23 @@ class Encoder:
             extra += lifted
         try:
             text = orjson.dumps(fields, _default, _OPTIONS)
-            if b"null" in text:  # None is "not said"; what is null beyond that may have been NaN
+            # Each look is written in the form that costs least: 30 ns for one byte, 130 ns for a word from the right.
+            if text.rfind(b"null") >= 0:  # None is "not said"; what is null beyond that may have been NaN
                 fields = {name: value for name, value in fields.items() if value is not None}
                 text = orjson.dumps(fields, _default, _OPTIONS)
-            # Nested values may hold secrets, NUL is poison to PostgreSQL.
-            if text.count(b"{") > 1 or b"[" in text or b"null" in text or b"\\u0000" in text:
+                if b"null" in text:
+                    text, changes = self._long(fields)
+            # Nested values may hold secrets; a backslash may be NUL, poison to PostgreSQL.
+            if (_BRACKET in text or text.rfind(b"{") > 0) and changes is None and self._secrets.nested(fields):
+                text, changes = self._long(fields)
+            if _BACKSLASH in text and b"\\u0000" in text:
                 text, changes = self._long(fields)
         except Exception:  # noqa: BLE001  orjson's own, and whatever a bot's object raises while it is read
             text, changes = self._long(fields)
         tail = changes.tail() if changes is not None else b""
-        body = b',"timestamp":"%b%b,"attributes":%b%b%b}\n' % (now.encode(), head, text, extra, tail)
+        body = b',"timestamp":"%b%b,"attributes":%b%b%b}\n' % (now, head, text, extra, tail)
         if len(body) > self._most:
-            body = self._cut(now.encode(), head, fields, extra)
+            body = self._cut(now, head, fields, extra)
         return body
 
     def _lift(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:

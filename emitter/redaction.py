@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
 from enum import Enum
+from types import NoneType
 from typing import Any
 
 MASK = "***"
+_SCALARS = frozenset({str, int, float, bool, NoneType, Decimal, datetime})
 # Longer names are not remembered.
 _MAX_NAME = 200
 _REMEMBERED = 4096
@@ -52,6 +56,25 @@ class Secrets:
             return True
         if len(self._harmless) < _REMEMBERED and len(name) <= _MAX_NAME:
             self._harmless.add(name)
+        return False
+
+    def nested(self, fields: Mapping[str, Any]) -> bool:
+        """Whether nested values need a closer look: a secret name among them, or a container of another kind."""
+        waiting = [value for value in fields.values() if type(value) not in _SCALARS]
+        while waiting:
+            value = waiting.pop()
+            kind = type(value)
+            if kind is dict:
+                if not self.all_harmless(value) and any(map(self.secret, value)):
+                    return True
+                inner = value.values()
+            elif kind is list or kind is tuple:
+                if len(value) == 2 and self.secret(value[0]):  # a header as a pair
+                    return True
+                inner = value
+            else:
+                return True
+            waiting += [item for item in inner if type(item) not in _SCALARS]
         return False
 
     def masked(self, fields: Mapping[str, Any]) -> dict[str, Any]:

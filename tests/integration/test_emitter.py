@@ -635,14 +635,14 @@ def test_forks_while_other_threads_log(log: Path) -> None:
 
     def child() -> None:
         assert audit.event("child") == 1
-        assert audit.close()
+        assert audit.close(timeout=60)
 
     for _ in range(15):
         wait(in_child(child))
     stop.set()
     for thread in threads:
         thread.join()
-    assert audit.close()
+    assert audit.close(timeout=60)
     trails = [t.check() for t in read(log).values()]
     children = [t for t in trails if t.records[0]["event_name"] == "child"]
     (parent,) = [t for t in trails if t not in children]
