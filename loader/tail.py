@@ -212,14 +212,14 @@ def _add(batch: Spooled, item: Pending, start: int, data: bytes, last_seq: int |
     lines = data.count(b"\n")
     first_line = batch.lines + 1
     batch.parts.append(Part(item.name, item.header, start, start + len(data), first_line, lines, batch.bytes, last_seq))
-    text = data if _harmless(data) else _set_odd_aside(data, first_line, batch.odd)
+    text = data if harmless(data) else _set_odd_aside(data, first_line, batch.odd)
     with batch.path.open("ab") as file:
         file.write(text)
     batch.bytes += len(data)
     batch.lines += lines
 
 
-def _harmless(data: bytes) -> bool:
+def harmless(data: bytes) -> bool:
     """Whether a reader of text lines sees in these bytes the lines that are there."""
     if b"\r" in data or b"\x01" in data or b"\0" in data or data.startswith(b"\xef\xbb\xbf"):
         return False
@@ -240,7 +240,7 @@ def _harmless(data: bytes) -> bool:
 def _set_odd_aside(data: bytes, first_line: int, odd: list[OddLine]) -> bytes:
     kept = []
     for n, line in enumerate(data.split(b"\n")[:-1], first_line):
-        if _harmless(line) and len(line) <= MAX_LINE_BYTES:
+        if harmless(line) and len(line) <= MAX_LINE_BYTES:
             kept.append(line)
             continue
         why, detail = None, ""
@@ -252,7 +252,7 @@ def _set_odd_aside(data: bytes, first_line: int, odd: list[OddLine]) -> bytes:
         else:
             if len(line) > MAX_LINE_BYTES:
                 why, detail = "line_too_long", str(MAX_LINE_BYTES)
-            elif _harmless(line[:-1]) and line.endswith(b"\r"):
+            elif harmless(line[:-1]) and line.endswith(b"\r"):
                 stand_in = line[:-1]  # a line end of another system: no fault
             else:
                 why = "not_json"

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from loader.database import Database
-from loader.load import Loader, Totals
+from loader.load import Loader
 from loader.settings import LoadSettings
+from loader.totals import Totals
 from loader.workspace import workspace
 
 from ..contents import contents

@@ -14,8 +14,9 @@ from emitter import AuditLog
 from emitter.segments import Void, control_line
 from loader.database import Database
 from loader.errors import TerminalError, UsageError
-from loader.load import Loader, Totals
+from loader.load import Loader
 from loader.settings import LoadSettings
+from loader.totals import Totals
 
 from ..contents import contents
 from ..lines import OTHER_STREAM, STREAM, line, order, segment, trade, update
