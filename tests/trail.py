@@ -35,6 +35,7 @@ class Segment:
     number: int
     data: bytes
     lines: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    broken: list[int] = field(default_factory=list)  # offsets of lines that a disk spoilt: allowed where all is void
 
     @property
     def header(self) -> dict[str, Any]:
@@ -77,7 +78,8 @@ class Trail:
         assert [segment.number for segment in self.segments] == list(range(1, len(self.segments) + 1))
         by_number = {segment.number: segment for segment in self.segments}
         for segment in self.segments:
-            self._check_header(segment, by_number)
+            if self.void.get(segment.number) != 0:  # else nothing in it counts
+                self._check_header(segment, by_number)
             footer = segment.footer
             if footer is None:
                 abandoned = segment.number in self.void
@@ -111,7 +113,7 @@ class Trail:
 
 
 def read(directory: Path) -> dict[str, Trail]:
-    """All streams of a directory. Only whole lines count; every one must be strict JSON of its stream."""
+    """All streams of a directory. Only whole lines count; every one not void must be strict JSON of its stream."""
     found: dict[str, list[Segment]] = {}
     for path in sorted(directory.iterdir()):
         match = NAME.fullmatch(path.name)
@@ -122,8 +124,11 @@ def read(directory: Path) -> dict[str, Trail]:
         offset = 0
         for line in segment.data.splitlines(keepends=True):
             if line.endswith(b"\n"):
-                assert line.startswith(b'{"stream":"%b",' % match[2].encode()), line[:200]
-                segment.lines.append((offset, strict(line)))
+                try:
+                    assert line.startswith(b'{"stream":"%b",' % match[2].encode()), line[:200]
+                    segment.lines.append((offset, strict(line)))
+                except (AssertionError, ValueError):
+                    segment.broken.append(offset)
             offset += len(line)
         found.setdefault(match[2], []).append(segment)
     return {stream: _trail(stream, sorted(segments, key=lambda s: s.number)) for stream, segments in found.items()}
@@ -132,11 +137,13 @@ def read(directory: Path) -> dict[str, Trail]:
 def _trail(stream: str, segments: list[Segment]) -> Trail:
     void: dict[int, int] = {}
     for segment in segments:
-        for entry in segment.header.get("replaces", []) if segment.lines else []:
+        for entry in segment.header.get("replaces", []) if segment.lines and 0 not in segment.broken else []:
             at = entry["segment"]
             void[at] = min(void.get(at, entry["offset"]), entry["offset"])
     trail = Trail(stream, segments, void)
     for segment in segments:
+        spoilt = [at for at in segment.broken if at < void.get(segment.number, len(segment.data))]
+        assert not spoilt, f"{segment.path.name}: no line of this stream at {spoilt[:3]}"
         for offset, line in segment.lines:
             if offset >= void.get(segment.number, len(segment.data)):
                 break

@@ -30,7 +30,7 @@ FROM (
         retried_at
     FROM monitoring.audit_rejects
     WHERE
-        ($1::text IS NULL OR stream LIKE $1 || '%')
+        ($1::text IS NULL OR strpos(stream, $1) > 0)
         AND ($2::text IS NULL OR severity = $2)
         AND ($3::text IS NULL OR EXISTS (SELECT FROM unnest(reasons) AS reason WHERE split_part(reason, ':', 1) = $3))
         AND ($4::timestamptz IS NULL OR rejected_at >= $4)
@@ -44,7 +44,7 @@ ORDER BY id;
 SELECT count(*)
 FROM monitoring.audit_rejects
 WHERE
-    ($1::text IS NULL OR stream LIKE $1 || '%')
+    ($1::text IS NULL OR strpos(stream, $1) > 0)
     AND ($2::text IS NULL OR severity = $2)
     AND ($3::text IS NULL OR EXISTS (SELECT FROM unnest(reasons) AS reason WHERE split_part(reason, ':', 1) = $3))
     AND ($4::timestamptz IS NULL OR rejected_at >= $4);

@@ -1,0 +1,1 @@
+"""The commands by group; each module has ``register(app)``."""
