@@ -98,7 +98,7 @@ ENVIRONMENT: dict[str, tuple[str, Callable[[str], Any]]] = {
     "OTEL_BLRP_SCHEDULE_DELAY": ("flush_interval_ms", float),
 }
 # The loader's own variables: known here only so that they are not called unknown.
-LOADER_VARIABLES = frozenset({"TRADETRAIL_DSN", "TRADETRAIL_TEST_DSN", "TRADETRAIL_BATCH_BYTES"})
+LOADER_VARIABLES = frozenset({"TRADETRAIL_DSN", "TRADETRAIL_TEST_DSN", "TRADETRAIL_BATCH_BYTES", "TRADETRAIL_DEBUG"})
 
 
 def settings_from_environment(environ: Mapping[str, str] | None = None, **given: Any) -> EmitterSettings:

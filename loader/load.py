@@ -82,8 +82,9 @@ class Loader:
         touched: set[SegmentName] = set()
         if finish_dead:
             recovered = await asyncio.to_thread(recover, self.settings.directory)
-            for number, problem in enumerate(recovered.problems, 1):
-                totals.problems[f"recovery {number}"] = problem
+            for problem in recovered.problems:
+                file, _, words = problem.partition(": ")
+                totals.problems.setdefault(Path(file).name, words)
         await self._with_patience(self._connected)
         again = True
         while again:

@@ -19,6 +19,10 @@ Directory = Annotated[
     Path,
     typer.Option("--dir", envvar="TRADETRAIL_DIR", help="Log directory, where the segment files are."),
 ]
+AnyDirectory = Annotated[
+    Path,
+    typer.Option("--dir", envvar="TRADETRAIL_DIR", help="Log directory; taken as by all commands, not needed here."),
+]
 Dsn = Annotated[
     str | None,
     typer.Option(

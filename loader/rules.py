@@ -116,7 +116,8 @@ def _rule(keys: dict[str, str], condition: str, where: str) -> Rule:
 class Judgement:
     """The rules as queries over ``suspected_lines`` and ``records`` (see ``sql/load/checks.sql``).
 
-    ``doubtful_lines`` and ``doubtful_records`` find in one pass whatever breaks any rule: most batches have none. ``findings`` then says for those, in tables of these names, (n, place, rule, severity, says).
+    ``doubtful_lines`` and ``doubtful_records`` find in one pass whatever breaks any rule: most batches have none.
+    ``findings`` then says for those, in tables of these names, (n, place, rule, severity, says).
     """
 
     doubtful_lines: str

@@ -14,7 +14,7 @@ from .. import statements
 from ..database import Database
 from ..ending import run
 from ..errors import EnvironmentFault, UsageError
-from ..options import DEFAULT_DIRECTORY, EMBEDDED, Directory, Dsn, Json, database_at, example
+from ..options import DEFAULT_DIRECTORY, EMBEDDED, AnyDirectory, Directory, Dsn, Json, database_at, example
 from ..show import cell, console, moment, print_json, print_problems, table
 from ..status import Ledger, Status, read_ledger, take_status
 from ..text import count, size, visible
@@ -22,6 +22,7 @@ from ..text import count, size, visible
 _AGO = re.compile(r"(\d+)\s*([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _SEVERITIES = ("rejected", "repaired")
+_ROWS_IN_A_TABLE = 100
 
 
 def register(app: typer.Typer) -> None:
@@ -100,6 +101,7 @@ def _figure(value: int | None) -> str:
 
 def rejects_list(
     *,
+    directory: AnyDirectory = DEFAULT_DIRECTORY,  # noqa: ARG001  a common option
     dsn: Dsn = None,
     stream: Annotated[str | None, typer.Option(help="Only of this stream; a part of its id is enough.")] = None,
     rule: Annotated[str | None, typer.Option(help="Only those that break this rule.")] = None,
@@ -107,12 +109,16 @@ def rejects_list(
     since: Annotated[
         str | None, typer.Option(metavar="WHEN", help="Only those noted since: 30m, 2h, 7d, or an ISO 8601 time (UTC).")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 100,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many, the newest. By default 100, with --json all.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """List lines that were rejected or repaired, with the reasons; --json gives them whole."""
     if severity is not None and severity not in _SEVERITIES:
         raise UsageError(f"--severity is one of {', '.join(_SEVERITIES)}, not {severity!r}")
+    if limit is None and not json:
+        limit = _ROWS_IN_A_TABLE
     asked = (stream, severity, rule, _moment(since) if since else None)
     if not dsn and not EMBEDDED.exists():
         rows: list[dict[str, Any]] = []
@@ -126,7 +132,7 @@ def rejects_list(
         _print_rejects(rows, total)
 
 
-async def _read_rejects(dsn: str, asked: tuple[Any, ...], limit: int) -> tuple[list[dict[str, Any]], int]:
+async def _read_rejects(dsn: str, asked: tuple[Any, ...], limit: int | None) -> tuple[list[dict[str, Any]], int]:
     sql = statements.load("views/ledger.sql")
     async with await Database.connect(dsn) as database:
         if not await database.fetchval(sql["is_there"]):

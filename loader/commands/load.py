@@ -13,7 +13,7 @@ from ..database import Database
 from ..ending import run
 from ..load import Loader
 from ..migrate import migrate as apply_migrations
-from ..options import DEFAULT_DIRECTORY, BatchBytes, Directory, Dsn, Json, Rules, database_at, example
+from ..options import DEFAULT_DIRECTORY, AnyDirectory, BatchBytes, Directory, Dsn, Json, Rules, database_at, example
 from ..settings import LoadSettings
 from ..show import console, errors_console, print_json, print_totals
 from ..text import one_line
@@ -33,7 +33,12 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=example("tradetrail watch --dir var/audit --dsn postgresql://bot@db/trading"))(watch)
 
 
-def migrate(*, dsn: Dsn = None, json: Json = False) -> None:
+def migrate(
+    *,
+    directory: AnyDirectory = DEFAULT_DIRECTORY,  # noqa: ARG001  a common option
+    dsn: Dsn = None,
+    json: Json = False,
+) -> None:
     """Bring the database's tables up to this program.
 
     Only adds: rows and columns that a bot has there already stay as they are.
