@@ -110,10 +110,11 @@ def _stream(stream: str, files: list[SegmentFile], inventory: Inventory, ledger:
         found.rejected = row.get("rejected", 0)
         found.lost = row.get("lost", 0)
         found.loaded_at = row.get("loaded_at")
-        found.behind = found.emitted - (row.get("last_seq") or 0)
         found.behind_bytes = sum(
             max(0, inventory.end(file) - ledger.bytes.get((stream, file.name.number), 0)) for file in files
         )
+        # The last line's seq may be unreadable: what is taken to the end is not behind.
+        found.behind = found.emitted - (row.get("last_seq") or 0) if found.behind_bytes or not files else 0
     return found
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from emitter.segments import new_stream
+from tests import lines
 from tests.command import SCRIPT, answer, emit, environment, one_line, record, segment, tradetrail
 
 COMMANDS = ["migrate", "load", "watch", "validate", "query", "status", "backfill", "rejects list"]
@@ -277,6 +278,15 @@ def test_status_holds_the_files_against_the_database(bad_log: Path, dsn: str) ->
     shown = tradetrail("status", "--dir", bad_log, "--dsn", dsn)
     assert "fox-bot" in shown.stdout
     assert max(map(len, shown.stdout.splitlines())) <= 80
+
+
+def test_a_stream_whose_last_seq_is_unreadable_is_not_behind_once_it_is_taken(log: Path, dsn: str) -> None:
+    path = lines.segment(log, [b"torn\n"])
+    # As the emitter's footer has it: the record was number 1 when it was written.
+    path.write_bytes(path.read_bytes().replace(b'"last_seq":null', b'"last_seq":1'))
+    assert answer("load", "--dir", log, "--dsn", dsn, code=1)["rejected"] == 1
+    total = answer("status", "--dir", log, "--dsn", dsn)["total"]
+    assert (total["rejected"], total["behind"], total["behind_bytes"]) == (1, 0, 0)
 
 
 def test_rejects_are_listed_whole_and_harmless(bad_log: Path, dsn: str) -> None:
