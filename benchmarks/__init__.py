@@ -1,0 +1,1 @@
+"""Figures beside rivals, each measured in one run."""
