@@ -6,9 +6,11 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 ARGS   ?=
 # The stamp is made anew when what is to be installed has changed.
 READY  := $(VENV)/.ready
+# Rivals to measure against have a folder of their own: neither the tests nor our own figures see them.
+RIVALS := $(VENV)/rivals
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint type bench wheel-test lock clean
+.PHONY: help setup demo test test-faults lint type bench bench-emit wheel-test lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,20 +33,33 @@ demo: $(READY) ## Run the example bot, the loader and an embedded PostgreSQL, an
 test: $(READY) ## Run the tests (ARGS="-k recovery" to choose)
 	@$(BIN)/python -m pytest $(ARGS)
 
+test-faults: $(READY) ## Run the long tests: hundreds of kills, full and failing disks (as root: all of them)
+	@$(BIN)/python -m pytest -m long -v $(ARGS)
+
 lint: $(READY) ## Check style and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 type: $(READY) ## Check types (mypy --strict)
 	@$(BIN)/mypy
 
-bench: $(READY) ## Measure, each figure beside a rival in the same run
+bench: $(RIVALS)/.ready ## Measure, each figure beside a rival in the same run
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-emit: $(RIVALS)/.ready ## Measure a call of the log beside other loggers (ARGS=--quick: 20 seconds, ARGS=--json)
+	@$(BIN)/python -m benchmarks.emit $(ARGS)
+
+$(RIVALS)/.ready: requirements-bench.lock | $(READY)
+	@echo "Installing the rivals that requirements-bench.lock pins into $(RIVALS) ..." >&2
+	@rm -rf $(RIVALS)
+	@$(PIP) install --no-deps --target $(RIVALS) -r requirements-bench.lock || { echo "Without picologging:" >&2; grep -v '^picologging' requirements-bench.lock | $(PIP) install --no-deps --upgrade --target $(RIVALS) -r /dev/stdin; }
+	@touch $@
 
 wheel-test: $(READY) ## Build the wheel; install it bare and emit; install it with extras and load
 	@$(BIN)/python -m tests.wheel $(ARGS)
 
 lock: $(READY) ## Pin the newest versions of everything anew
 	@$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --upgrade --extra loader --extra embedded --group dev --output-file requirements.lock pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --upgrade --group bench --constraint requirements.lock --output-file requirements-bench.lock
 
 clean: ## Remove what the targets made: environment, caches, var/
 	@rm -rf $(VENV) var dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

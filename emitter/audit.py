@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .core import CLOSE_TIMEOUT_S, Core, Stats
 from .encoding import safe_text
+from .errors import SettingError
+from .processors import ProcessedCore, tee
 from .records import ORDER, ORDER_UPDATE, TRADE
 from .settings import EmitterSettings, settings_from_arguments, settings_from_environment
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
 __all__ = ["AuditLog", "Stats"]
 
@@ -22,24 +27,33 @@ class AuditLog:
     processes. Keyword arguments are the fields of :class:`~emitter.settings.EmitterSettings`. The constructor may
     raise :class:`~emitter.errors.SettingError` or :class:`~emitter.errors.DirectoryError`; nothing after it raises.
 
-    Each call returns the seq of its record (1, 2, 3, ...), or 0 once the log is closed or disabled. All take
-    ``timestamp=`` for records of the past (a datetime, ISO 8601, or a number since 1970).
+    ``processors`` are structlog's: each record goes through them, with its name as ``event``, before it is written.
+    One that raises ``DropEvent`` drops the record, which then has no seq; one that fails otherwise is left out, for
+    that record, and ``stats().last_error`` says so.
+
+    Each call returns the seq of its record (1, 2, 3, ...), or 0 where it was dropped, or the log is closed or
+    disabled. All take ``timestamp=`` for records of the past (a datetime, ISO 8601, or a number since 1970).
     """
 
     __slots__ = ("__weakref__", "_bound", "_core", "_opened")
 
-    def __init__(self, directory: str | os.PathLike[str] = "var/audit", **settings: Any) -> None:
-        self._open(settings_from_arguments(directory=directory, **settings))
+    def __init__(
+        self, directory: str | os.PathLike[str] = "var/audit", *, processors: Iterable[Processor] = (), **settings: Any
+    ) -> None:
+        self._open(settings_from_arguments(directory=directory, **settings), processors)
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None, **settings: Any) -> AuditLog:
+    def from_env(
+        cls, environ: Mapping[str, str] | None = None, *, processors: Iterable[Processor] = (), **settings: Any
+    ) -> AuditLog:
         """An audit log by ``TRADETRAIL_*`` and OpenTelemetry's variables; arguments given win."""
         log = cls.__new__(cls)
-        log._open(settings_from_environment(environ, **settings))  # noqa: SLF001  its own constructor
+        log._open(settings_from_environment(environ, **settings), processors)  # noqa: SLF001  its own constructor
         return log
 
-    def _open(self, settings: EmitterSettings) -> None:
-        self._core = Core(settings)
+    def _open(self, settings: EmitterSettings, processors: Iterable[Processor]) -> None:
+        chain = _checked(processors)
+        self._core = ProcessedCore(settings, chain) if chain else Core(settings)
         self._bound: dict[str, Any] = {}
         self._opened = True
 
@@ -71,12 +85,29 @@ class AuditLog:
         return self._with({**self._bound, **fields})
 
     def unbind(self, /, *names: str) -> AuditLog:
-        """The same trail without these bound fields."""
+        """The same trail without these bound fields; a name that is not bound is no error, as it is in structlog."""
         return self._with({name: value for name, value in self._bound.items() if name not in names})
+
+    try_unbind = unbind
 
     def new(self, /, **fields: Any) -> AuditLog:
         """The same trail with these bound fields only."""
         return self._with(fields)
+
+    def processor(self, logger: WrappedLogger, method_name: str, event_dict: EventDict) -> EventDict:  # noqa: ARG002
+        """A structlog processor for the bot's own chain: what is an event for the trail goes there as well.
+
+        That is an event named ``order.created``, ``order.updated`` or ``trade.executed``, and any with ``audit=True``;
+        not one with ``audit=False``. The chain goes on with the same ``event_dict``, as if nothing stood here, and
+        nothing is ever raised into it. It belongs before what renders or drops events, best at the very front.
+        """
+        tee(self._core, self._bound, method_name, event_dict)
+        return event_dict
+
+    @property
+    def _context(self) -> dict[str, Any]:
+        """What is bound, under the name that ``structlog.get_context`` asks for."""
+        return self._bound
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait until all that was logged before is on the disk; whether that was reached in time (seconds)."""
@@ -101,6 +132,17 @@ class AuditLog:
     ) -> None:
         if self._opened:  # ``with audit.bind(...)`` is a scope for its fields, and the stream goes on
             self.close()
+
+
+def _checked(processors: Iterable[Processor]) -> tuple[Processor, ...]:
+    try:
+        chain = tuple(processors)
+    except TypeError as error:
+        raise SettingError(f"processors: {processors!r} is not a list of structlog processors") from error
+    for processor in chain:
+        if not callable(processor):
+            raise SettingError(f"processors: {processor!r} cannot be called")
+    return chain
 
 
 _ORDER_CREATED = (str(ORDER.event_name), "INFO")

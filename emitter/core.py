@@ -11,7 +11,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Mapping
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +26,7 @@ from .segments import make_directory, new_stream
 from .settings import EmitterSettings
 from .shared import anonymous, create_shared
 from .times import time_from, time_text
+from .tracing import with_span
 from .writer import Writer, WriterSettings
 
 CLOSE_TIMEOUT_S = 5.0
@@ -80,13 +81,7 @@ class Core:
         try:
             context = copy_context()
             if len(context):
-                inherited = {
-                    variable.name[len(_STRUCTLOG_PREFIX) :]: value
-                    for variable, value in context.items()
-                    if variable.name.startswith(_STRUCTLOG_PREFIX) and value is not Ellipsis
-                }
-                if inherited or bound:
-                    fields = {**inherited, **bound, **fields}
+                fields = joined(context, bound, fields)
             elif bound:
                 fields = {**bound, **fields}
             encoder = self._encoder
@@ -106,6 +101,10 @@ class Core:
             if self._ring is not None:
                 return self._ring.forgo(NOT_ENCODABLE)
         return 0
+
+    def note(self, failure: str) -> None:
+        """What ``stats()`` shows as the last error, where no record is lost by it."""
+        self._last_failure = failure
 
     # -- life --
 
@@ -266,6 +265,18 @@ class Core:
                 self.settings.on_loss(self.stats())
             except BaseException as error:  # noqa: BLE001  the bot's own callback, on the writer's thread
                 self._last_failure = f"on_loss raised {type(error).__name__}: {error}"
+
+
+def joined(context: Context, bound: Mapping[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+    """structlog's context variables, what is bound, what is given: the later wins. And the ids of an active span."""
+    inherited = {
+        variable.name[len(_STRUCTLOG_PREFIX) :]: value
+        for variable, value in context.items()
+        if variable.name.startswith(_STRUCTLOG_PREFIX) and value is not Ellipsis
+    }
+    if inherited or bound:
+        fields = {**inherited, **bound, **fields}
+    return with_span(fields)
 
 
 def _past(fields: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections import UserList, deque
+from collections.abc import Mapping, MappingView
 from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
 from datetime import date, datetime
 from datetime import time as time_of_day
 from decimal import Decimal
 from enum import Enum
+from gc import is_tracked
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -37,6 +40,11 @@ _BEFORE_BODY = 80
 _CUT_OVER, _CUT_TO = 512, 256
 _KEPT = ("exchange", "symbol", "order_id", "client_order_id", "trade_id", "position_id", "status", "side")
 _KEPT_CHARACTERS = 32
+# What is looked at inside the containers of one record, in bytes of JSON at the least: what has more does not fit a
+# line anyway, and a list that holds itself twice over thirty levels would be a billion.
+_LEAST_WORK = 64 * 1024
+_MOST_DIGITS_BITS = 14_000  # about 4,200 digits; beyond, Python takes a time that grows with the square
+_LISTS = (list, tuple, set, frozenset, deque, UserList, MappingView)
 # Python's names for OpenTelemetry's.
 _SEVERITY_ALIASES = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 _INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1
@@ -45,9 +53,24 @@ _INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1
 class Changes:
     """What the long way had to change in one record, for the line itself to say."""
 
-    def __init__(self) -> None:
+    def __init__(self, work: int) -> None:
         self.unencodable: list[str] = []
         self.truncated: dict[str, int] = {}
+        self.left = work
+        self.field = ""  # the one that is looked at
+        self.stopped: set[str] = set()  # fields that were not looked at to their end
+
+    def unreadable(self, path: str, shown: str) -> str:
+        self.unencodable.append(path)
+        self.left -= len(path) + len(shown)
+        return shown
+
+    def spend(self, work: int) -> bool:
+        """Whether there is so much left."""
+        self.left -= work
+        if self.left < 0:
+            self.stopped.add(self.field)
+        return self.left >= 0
 
     def tail(self) -> bytes:
         text = b""
@@ -141,6 +164,10 @@ class Encoder:
             fields, lifted = self._lift(fields)
             extra += lifted
         try:
+            # One look for all fields: CPython's collector does not track a dict that holds no container (but tuples).
+            tracked = is_tracked(fields)
+            if tracked and self._secrets.nested(fields):
+                raise TypeError
             text = orjson.dumps(fields, _default, _OPTIONS)
             # Each look is written in the form that costs least: 30 ns for one byte, 130 ns for a word from the right.
             if text.rfind(b"null") >= 0:  # None is "not said"; what is null beyond that may have been NaN
@@ -149,7 +176,7 @@ class Encoder:
                 if b"null" in text:
                     text, changes = self._long(fields)
             # Nested values may hold secrets; a backslash may be NUL, poison to PostgreSQL.
-            if (_BRACKET in text or text.rfind(b"{") > 0) and changes is None and self._secrets.nested(fields):
+            if not tracked and _BRACKET in text and changes is None and self._secrets.nested(fields):
                 text, changes = self._long(fields)
             if _BACKSLASH in text and b"\\u0000" in text:
                 text, changes = self._long(fields)
@@ -157,8 +184,9 @@ class Encoder:
             text, changes = self._long(fields)
         tail = changes.tail() if changes is not None else b""
         body = b',"timestamp":"%b%b,"attributes":%b%b%b}\n' % (now, head, text, extra, tail)
-        if len(body) > self._most:
-            body = self._cut(now, head, fields, extra)
+        if len(body) > self._most or (changes is not None and changes.stopped):
+            text, changes = (text, changes) if changes is not None else self._long(fields)
+            body = self._cut(now, head, text, changes, extra)
         return body
 
     def _lift(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
@@ -172,9 +200,12 @@ class Encoder:
         return rest, lifted
 
     def _long(self, fields: Mapping[str, Any]) -> tuple[bytes, Changes]:
-        changes = Changes()
-        said = {name: value for name, value in fields.items() if value is not None}
-        return orjson.dumps(self._mapping(said, "", changes, 0, ())), changes
+        changes = Changes(max(_LEAST_WORK, self._most))
+        shown: dict[str, Any] = {}
+        for name, value in fields.items():
+            if value is not None:
+                self._item(name, value, shown, "", changes, 0, ())
+        return orjson.dumps(shown), changes
 
     def _value(self, value: object, path: str, changes: Changes, depth: int, above: tuple[int, ...]) -> Any:
         """What orjson can write for a value of any kind."""
@@ -184,7 +215,7 @@ class Encoder:
             if isinstance(value, Enum):
                 return self._value(value.value, path, changes, depth + 1, above) if depth < _MAX_DEPTH else str(value)
             if isinstance(value, str):
-                return self._text(value, path, changes)
+                return self._text(value, path, changes, depth)
             if isinstance(value, float):
                 return float.__float__(value) if math.isfinite(value) else number_text(float.__float__(value))
             if isinstance(value, Decimal):
@@ -198,61 +229,94 @@ class Encoder:
                 return clean_text(value.isoformat()).replace("+00:00", "Z")
             if isinstance(value, UUID):
                 return clean_text(str(value))
-            if isinstance(value, (Mapping, list, tuple, set, frozenset)) or is_dataclass(value):
+            if isinstance(value, (Mapping, *_LISTS)) or is_dataclass(value):
                 if depth < _MAX_DEPTH and id(value) not in above and not isinstance(value, type):
                     return self._container(value, path, changes, depth + 1, (*above, id(value)))
                 # Not its repr: that would show what is masked elsewhere.
-                changes.unencodable.append(path)
-                return f"<{type(value).__name__}>"
+                return changes.unreadable(path, f"<{type(value).__name__}>")
             if type(value).__module__ == "numpy" and depth < _MAX_DEPTH:
-                return self._value(value.tolist(), path, changes, depth + 1, above)  # type: ignore[attr-defined]
+                return self._numpy(value, path, changes, depth + 1, above)
         except Exception:  # noqa: BLE001  a value that raises while it is read
-            changes.unencodable.append(path)
-            return _described(value)
-        changes.unencodable.append(path)
-        return _safe_repr(value)
+            return changes.unreadable(path, _described(value))
+        return changes.unreadable(path, _safe_repr(value))
 
-    def _text(self, text: str, path: str, changes: Changes) -> str:
-        clean = clean_text(text)
-        if clean != str.__str__(text):
-            changes.unencodable.append(path)
-        return clean
+    def _text(self, text: str, path: str, changes: Changes, depth: int) -> str:
+        plain = str.__str__(text)
+        if depth:
+            most = max(0, changes.left)
+            if not changes.spend(len(plain)):
+                plain = plain[:most]
+        clean = clean_text(plain)
+        return clean if clean == plain else changes.unreadable(path, clean)
+
+    def _numpy(self, value: Any, path: str, changes: Changes, depth: int, above: tuple[int, ...]) -> Any:
+        most = max(0, changes.left) // 2 + 1
+        if value.size > most:
+            value = value.flat[:most]
+        return self._value(value.tolist(), path, changes, depth, above)
 
     def _container(
         self, value: Any, path: str, changes: Changes, depth: int, above: tuple[int, ...]
     ) -> dict[str, Any] | list[Any] | str:
+        # Each item costs two at the least, so that what lies behind these is never reached.
+        most = max(0, changes.left) // 2 + 2
         if isinstance(value, Mapping):
-            return self._mapping(dict(value.items()), path + ".", changes, depth, above)
+            return self._mapping(dict(islice(value.items(), most)), path + ".", changes, depth, above)
         if is_dataclass(value):
             shallow = {f.name: getattr(value, f.name) for f in dataclass_fields(value)}
             return self._mapping(shallow, path + ".", changes, depth, above)
-        items = list(value)
+        items = list(islice(value, most))
         if len(items) == 2 and isinstance(value, (list, tuple)) and self._secrets.secret(items[0]):
             items[1] = MASK  # headers as pairs
-        return [self._value(item, path, changes, depth, above) for item in items]
+        shown = []
+        for item in items:
+            if not changes.spend(2):
+                break
+            shown.append(self._value(item, path, changes, depth, above))
+        return shown
 
     def _mapping(
         self, items: Mapping[Any, Any], path: str, changes: Changes, depth: int, above: tuple[int, ...]
     ) -> dict[str, Any]:
-        """Of two names that are written alike (1 and "1"), the second gets a sign behind it."""
         shown: dict[str, Any] = {}
         for name, item in items.items():
-            key = clean_text(name if isinstance(name, str) and not isinstance(name, Enum) else safe_text(name))
-            while key in shown:
-                key += "'"
-            secret = self._secrets.secret(name)
-            shown[key] = MASK if secret else self._value(item, path + key[:_MAX_NAME], changes, depth, above)
+            if not changes.spend(4):
+                break
+            self._item(name, item, shown, path, changes, depth, above)
         return shown
 
-    def _cut(self, now: bytes, head: bytes, fields: Mapping[str, Any], extra: bytes) -> bytes:
+    def _item(
+        self,
+        name: object,
+        item: object,
+        shown: dict[str, Any],
+        path: str,
+        changes: Changes,
+        depth: int,
+        above: tuple[int, ...],
+    ) -> None:
+        """One name and its value; of two names that are written alike (1 and "1"), the second gets a sign behind it."""
+        key = clean_text(name if isinstance(name, str) and not isinstance(name, Enum) else safe_text(name))
+        if not depth:
+            changes.field = key
+        elif not changes.spend(len(key)):
+            return
+        while key in shown:
+            key += "'"
+            if not changes.spend(len(key)):
+                return
+        secret = self._secrets.secret(name)
+        shown[key] = MASK if secret else self._value(item, path + key[:_MAX_NAME], changes, depth, above)
+
+    def _cut(self, now: bytes, head: bytes, text: bytes, changes: Changes, extra: bytes) -> bytes:
         """A record over the limit: its largest values are cut until it fits, and named with their lengths."""
-        text, changes = self._long(fields)
         plain = orjson.loads(text)
+        stopped = changes.stopped & plain.keys()
         line = b',"timestamp":"%b%b,"attributes":%b%b%b}\n'
         size = len(line) + len(now) + len(head) + len(text) + len(extra) + len(changes.tail())
         sizes = {name: len(orjson.dumps(value)) for name, value in plain.items()}
-        for name in sorted(sizes, key=sizes.__getitem__, reverse=True):
-            if size <= self._most or sizes[name] <= _CUT_OVER:
+        for name in sorted(sizes, key=lambda name: (name in stopped, sizes[name]), reverse=True):
+            if name not in stopped and (size <= self._most or sizes[name] <= _CUT_OVER):
                 break
             shown = _bounded(_as_text(plain[name]), _CUT_TO)
             plain[name] = orjson.loads(shown)
@@ -283,10 +347,10 @@ def _as_text(value: object) -> str:
 
 
 def _int_text(value: int) -> str:
-    try:
+    if value.bit_length() < _MOST_DIGITS_BITS:
         return str(value)
-    except ValueError:  # more digits than Python turns into text
-        return hex(value)[:_MAX_REPR]
+    beyond = 4 * (value.bit_length() // 4 - _MAX_REPR)  # of the rest only the first digits are shown
+    return hex(abs(value) >> max(0, beyond))[:_MAX_REPR] if value > 0 else "-" + _int_text(-value)[: _MAX_REPR - 1]
 
 
 def safe_text(value: object) -> str:

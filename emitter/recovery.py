@@ -276,17 +276,20 @@ class _Stream:
         """It died while a sync was under way: that one counts as failed, and what it covered is written anew."""
         words, slot = memory.header, memory.slot
         void = self._place(memory, words[SYNCED])
+        good = void
         earlier: tuple[Void, ...] = ()
-        if void == Void(slot.segment, slot.offset):  # nothing of it was synced, nor the word on what it replaces
-            present = read_header(self.path(self.named(slot.segment)))
-            earlier = present.replaces if present else ()
+        present = read_header(self.path(self.named(slot.segment)))
+        if void == Void(slot.segment, slot.offset) and present and present.replaces:
+            # Nothing of it was synced, not even the header and its word on what it replaces.
+            earlier, void = present.replaces, Void(slot.segment, 0)
+            good = [known for known in earlier if known.offset][-1]
         for number in count(slot.segment + 1):
             name = self.named(number)
             voids = (*earlier, void, *(Void(n, 0) for n in range(void.segment + 1, number)))
             there = read_header(self.path(name)) if self.path(name).exists() else None
             if there is None or there.replaces == voids:
                 break
-        digest = read_body(self.path(self.named(void.segment)), void.offset).sha256
+        digest = read_body(self.path(self.named(good.segment)), good.offset).sha256
         offset = self._begin(name, header, digest, voids)
         memory.next_slot(Slot(name.number, offset, words[SYNCED], None))
         words[SYNC_DONE] = words[SYNC_BEGUN]

@@ -132,7 +132,6 @@ class Writer:
         self._epoch = 0  # changes when segments are given up: a sync begun before says nothing
         self._retired: list[OpenSegment] = []
         self._given_up: list[int] = []
-        self._voids: tuple[Void, ...] = ()
         self._directory = open_directory(settings.directory)
         # The first header is in its file before the first call is accepted.
         self._segment = self._create(SegmentName.of(settings.service, stream, 1))
@@ -379,9 +378,9 @@ class Writer:
         A sync that failed once is never believed again for that file: the kernel may have dropped the pages and
         would report success next time. The new header names what it replaces.
         """
-        synced = self._synced
-        voids = (*self._voids, Void(synced.segment, synced.size))
-        voids += tuple(Void(number, 0) for number in range(synced.segment + 1, self._last_number + 1))
+        synced = self._synced  # what the disk has; of segments begun since, not even the headers need be there
+        behind = range(synced.segment + 1, self._last_number + 1)
+        voids = (Void(synced.segment, synced.size), *(Void(number, 0) for number in behind))
         name = SegmentName(self._segment.name.stream, self._last_number + 1, self._segment.name.service)
         try:
             new = self._create(name)
@@ -396,12 +395,11 @@ class Writer:
             raise
         with self._shared:
             self._given_up += [segment.fd for segment in (*self._retired, self._segment)]
-            self._retired, self._segment, self._voids = [], new, voids
+            self._retired, self._segment = [], new
             self._epoch += 1
             self._memory.next_slot(Slot(name.number, new.size, synced.position, None))
             self._words[WRITTEN] = synced.position
             self.records_total = synced.records_total
-            self._synced = self._reached()
             self._words[SYNC_DONE] = self._words[SYNC_BEGUN]
             self._distrusted = False
 
@@ -486,7 +484,7 @@ class Writer:
                 return
             self._words[SYNC_DONE] = self._words[SYNC_BEGUN]
             self._words[SYNCED] = reached.position
-            self._synced, self._voids = reached, ()
+            self._synced = reached
             self._retired = [segment for segment in self._retired if segment not in retired]
             self.synced_at = time.monotonic()
             self._ring.forget_holes(reached.last_seq or 0)

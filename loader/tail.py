@@ -105,6 +105,9 @@ class Tail:
             except OSError as error:
                 found.problems[str(name)] = f"cannot be read: {error.strerror}"
         found.pending = [p for p in (_without_void(p, found.voids) for p in found.pending) if p is not None]
+        for name in names:
+            if found.voids.get((name.stream, name.number)) == 0:
+                found.problems.pop(str(name), None)  # the disk lost all of it; nothing of it counts
         return found
 
     def _look(self, name: SegmentName, done: Progress | None, found: Scan) -> None:

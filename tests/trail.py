@@ -78,8 +78,9 @@ class Trail:
         assert [segment.number for segment in self.segments] == list(range(1, len(self.segments) + 1))
         by_number = {segment.number: segment for segment in self.segments}
         for segment in self.segments:
-            if self.void.get(segment.number) != 0:  # else nothing in it counts
-                self._check_header(segment, by_number)
+            if self.void.get(segment.number) == 0:  # nothing in it counts, and the disk may have lost all of it
+                continue
+            self._check_header(segment, by_number)
             footer = segment.footer
             if footer is None:
                 abandoned = segment.number in self.void

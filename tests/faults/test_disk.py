@@ -241,6 +241,24 @@ def test_after_a_failed_sync_all_since_the_last_good_one_is_written_anew(
     assert [line["seq"] for _, line in second.lines if "seq" in line] == list(range(11, 31))
 
 
+def test_segments_begun_anew_and_never_synced_are_void_from_their_first_byte(
+    log: Path, ring_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their headers were not synced either: a disk that lost the rest may have lost them."""
+    audit = AuditLog(log, **SMALL, ring_dir=ring_dir)
+    emit(audit, 10)
+    assert audit.flush()
+    good = (log / audit.stats().segment).stat().st_size
+    Failing(monkeypatch, "fdatasync", errno.EIO, lambda call: call <= 2)
+    emit(audit, 10, 11)
+    assert audit.flush(30)
+    assert audit.close()
+    for path in sorted(log.iterdir())[1:-1]:
+        path.write_bytes(bytes(path.stat().st_size))
+    assert conserved(audit, log, 20).lost == 0
+    assert only(log).void == {1: good, 2: 0}
+
+
 def test_syncs_that_fail_over_several_segments(log: Path, ring_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rotated and not yet synced: those segments are void as a whole, footers and all."""
     audit = AuditLog(log, **{**SMALL, "segment_max_bytes": 1000, "fsync_interval_ms": 3_600_000}, ring_dir=ring_dir)

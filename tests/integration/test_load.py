@@ -383,6 +383,16 @@ async def test_bytes_made_void_by_a_failed_sync_are_not_loaded(dsn: str, tmp_pat
     assert ledger[0]["bytes"] == offset
 
 
+async def test_a_segment_that_the_disk_lost_and_a_later_one_replaces_is_no_problem(dsn: str, tmp_path: Path) -> None:
+    first = segment(tmp_path, [line(1, "ping", {"n": 1})], closed=False)
+    size = first.stat().st_size
+    second = segment(tmp_path, [line(2, "ping", {})], number=2, closed=False)
+    second.write_bytes(b"\0" * 500 + b"\n" + b"\0" * 100)
+    segment(tmp_path, [line(2, "ping", {"n": 2})], number=3, replaces=(Void(1, size), Void(2, 0)))
+    totals = await take(dsn, tmp_path)
+    assert (totals.events, totals.rejected, totals.problems) == (2, 0, {})
+
+
 async def test_a_seq_that_cannot_be_read_is_inferred_from_its_neighbours(dsn: str, tmp_path: Path) -> None:
     segment(
         tmp_path,

@@ -1,0 +1,123 @@
+"""structlog: processors that the trail's records go through, and the trail as a processor of a bot's own chain."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Mapping
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any
+
+from .core import Core, joined
+from .encoding import safe_text
+from .records import KINDS
+from .settings import EmitterSettings
+from .times import time_from
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from structlog.typing import EventDict, Processor
+
+# ``audit=True`` marks any event for the trail, ``audit=False`` keeps one out of it.
+MARK = "audit"
+# What structlog itself puts beside an event's fields.
+_ITS_OWN = frozenset({"event", "exc_info", "stack_info", "_record", "_from_structlog", "_logger", "_name"})
+_KINDS = frozenset(kind.event_name for kind in KINDS if kind.event_name)
+# structlog's method names whose upper case is not the severity meant.
+_SEVERITIES = {"exception": "ERROR", "msg": "INFO", "log": "INFO", "notset": "INFO", "err": "ERROR"}
+_METHODS = {"WARN": "warning", "FATAL": "critical"}
+
+
+class ProcessedCore(Core):
+    """A core whose records go through structlog processors before they are encoded.
+
+    A class of its own, so that a bot that gives none does not pay for the question.
+    """
+
+    def __init__(self, settings: EmitterSettings, processors: Sequence[Processor]) -> None:
+        from structlog.exceptions import DropEvent  # it takes longer to import than all of this package
+
+        self._processors = tuple(processors)
+        self._drop = DropEvent
+        super().__init__(settings)
+
+    def emit(self, kind: tuple[str, str], bound: Mapping[str, Any], fields: dict[str, Any]) -> int:
+        """One record; 0 where a processor dropped it."""
+        try:
+            event_dict = joined(copy_context(), bound, fields)
+            given = {"event": event_dict["event"]} if "event" in event_dict else {}  # a field, not structlog's name
+            event_dict["event"], severity = kind
+            method = _METHODS.get(severity.upper(), severity.lower())
+            for processor in self._processors:
+                event_dict = self._through(processor, method, event_dict)
+            name = event_dict.pop("event", kind[0])
+            kind = (name if type(name) is str else safe_text(name), severity)
+            # In an empty context: what a processor took away is not joined a second time.
+            return Context().run(super().emit, kind, {}, {**event_dict, **given})
+        except self._drop:
+            return 0
+        except Exception as error:  # noqa: BLE001  whatever it is, the bot goes on
+            return self._not_emitted(error)
+
+    def _through(self, processor: Processor, method: str, event_dict: dict[str, Any]) -> dict[str, Any]:
+        """One processor's answer; where it raises or answers something else, what it was given."""
+        try:
+            answer = processor(None, method, event_dict.copy())
+            if isinstance(answer, Mapping):
+                return dict(answer)
+            problem = f"answered {type(answer).__name__}, not a mapping"
+        except self._drop:
+            raise
+        except Exception as error:  # noqa: BLE001
+            problem = f"raised {type(error).__name__}"
+        self.note(f"the processor {safe_text(processor)[:200]} {problem}")
+        return event_dict
+
+
+def tee(core: Core, bound: Mapping[str, Any], method_name: str, event_dict: EventDict) -> None:
+    """Put an event of the bot's own logger into the trail, where it is one for it. Changes and raises nothing."""
+    try:
+        mark = event_dict.get(MARK)
+        name = event_dict.get("event")
+        if mark is not True and (mark is False or type(name) is not str or name not in _KINDS):
+            return
+        fields = {key: value for key, value in event_dict.items() if key not in _ITS_OWN}
+        if mark is True:
+            del fields[MARK]
+        _keep_clock(fields)
+        with contextlib.suppress(Exception):  # one that cannot be shown
+            _add_error(fields, event_dict.get("exc_info"))
+        severity = _SEVERITIES.get(method_name, method_name) if type(method_name) is str else "INFO"
+        core.emit((name if type(name) is str else safe_text(name), severity), bound, fields)
+    except Exception as error:  # noqa: BLE001  a value of the bot's own kind, before it came to the encoder
+        core.note(f"{type(error).__name__} in audit.processor")
+
+
+def _keep_clock(fields: dict[str, Any]) -> None:
+    """A ``timestamp`` that does not say its zone is a TimeStamper's in local time: no time of a record.
+
+    Kept beside the record under another name, since it is what the bot's own log shows.
+    """
+    given = fields.get("timestamp")
+    if isinstance(given, str) and time_from(given) is not None and not _says_zone(given):
+        fields["logged_at"] = fields.pop("timestamp")
+
+
+def _says_zone(text: str) -> bool:
+    tail = text.strip().upper()
+    return tail.endswith("Z") or tail.replace(".", "").isdecimal() or "+" in tail or "-" in tail[10:]
+
+
+def _add_error(fields: dict[str, Any], exc_info: Any) -> None:
+    """The exception of ``log.exception``, under the names that have columns in ``events``."""
+    if not exc_info:
+        return
+    if isinstance(exc_info, tuple):
+        error = exc_info[1]
+    else:
+        error = exc_info if isinstance(exc_info, BaseException) else sys.exc_info()[1]
+    if isinstance(error, BaseException):
+        fields.setdefault("error_message", f"{type(error).__name__}: {error}")
+        fields.setdefault("stack_trace", "".join(traceback.format_exception(error)))
