@@ -66,6 +66,10 @@ def take_inventory(directory: Path) -> Inventory:
             problem = f"cannot be read: {error.strerror}"
         if problem:
             found.problems[str(name)] = problem
+    for (stream, number), offset in found.voids.items():
+        if offset == 0:  # the disk lost all of it, and a later segment has it
+            for name in [name for name in found.problems if f".{stream}.{number:06d}." in name]:
+                del found.problems[name]
     return found
 
 
