@@ -68,8 +68,8 @@ def take_inventory(directory: Path) -> Inventory:
             found.problems[str(name)] = problem
     for (stream, number), offset in found.voids.items():
         if offset == 0:  # the disk lost all of it, and a later segment has it
-            for name in [name for name in found.problems if f".{stream}.{number:06d}." in name]:
-                del found.problems[name]
+            for file in [file for file in found.problems if f".{stream}.{number:06d}." in file]:
+                del found.problems[file]
     return found
 
 
