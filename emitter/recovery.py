@@ -78,8 +78,11 @@ def recover(directory: Path, *, ring_dir: Path | None = None) -> Recovered:
 
 
 def _living(path: Path) -> bool:
-    """Whether somebody holds a segment's lock, asked without a right to write."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    """Whether somebody holds a segment's lock, asked without a right to write; no, where it may not be read either."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
     try:
         return not try_lock(fd)
     finally:

@@ -17,11 +17,17 @@ EMBEDDED = Path("var/postgres")
 
 Directory = Annotated[
     Path,
-    typer.Option("--dir", envvar="TRADETRAIL_DIR", help="Log directory, where the segment files are."),
+    # Not checked by typer: a directory without permission is a fault of the surroundings, not of the usage.
+    typer.Option("--dir", envvar="TRADETRAIL_DIR", readable=False, help="Log directory, where the segment files are."),
 ]
 AnyDirectory = Annotated[
     Path,
-    typer.Option("--dir", envvar="TRADETRAIL_DIR", help="Log directory; taken as by all commands, not needed here."),
+    typer.Option(
+        "--dir",
+        envvar="TRADETRAIL_DIR",
+        readable=False,
+        help="Log directory; taken as by all commands, not needed here.",
+    ),
 ]
 Dsn = Annotated[
     str | None,

@@ -645,3 +645,19 @@ def test_a_loader_under_another_user_does_not_complain_of_the_living(ring_dir: P
         assert mode(log) == 0o2750
     for fd in (said, saying):
         os.close(fd)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_segment_that_may_not_be_read_is_said_and_keeps_no_bot_from_starting(tmp_path: Path) -> None:
+    log = tmp_path / "audit"
+    with AuditLog(log, service="old") as audit:
+        audit.event("old")
+        old = log / audit.stats().segment
+    old.chmod(0)
+    assert [problem for problem in recover(log).problems if old.name in problem and "Permission denied" in problem]
+    with pytest.warns(UserWarning, match="is not finished"):
+        audit = AuditLog(log, service="new")
+    assert audit.event("new") == 1
+    new = log / audit.stats().segment
+    assert audit.close()
+    assert b'"event_name":"new"' in new.read_bytes()
