@@ -93,6 +93,3 @@ CONTROL_EVENTS = (SEGMENT_OPENED, SEGMENT_CLOSED, AUDIT_LOST)
 
 # OpenTelemetry's severity numbers (opentelemetry.io/docs/specs/otel/logs/data-model, "SeverityNumber").
 SEVERITY_NUMBERS = {"TRACE": 1, "DEBUG": 5, "INFO": 9, "WARN": 13, "ERROR": 17, "FATAL": 21}
-
-# An order record with one of these is the order's last word (design: the fold).
-FINAL_STATUSES = ("FILLED", "CANCELED", "REJECTED", "EXPIRED")

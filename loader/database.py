@@ -52,7 +52,7 @@ SELECT set_config(name, value, false) FROM (VALUES
 """
 _COLUMNS = """
 SELECT column_name, data_type, character_maximum_length, numeric_precision, numeric_scale,
-       is_nullable = 'YES', column_default IS NOT NULL OR is_identity = 'YES' OR is_generated = 'ALWAYS'
+       is_nullable = 'YES'
 FROM information_schema.columns WHERE table_schema = $1 AND table_name = $2 ORDER BY ordinal_position
 """
 
@@ -71,7 +71,6 @@ class Column:
     precision: int | None
     scale: int | None
     nullable: bool
-    has_default: bool
 
 
 class _Watch:

@@ -88,7 +88,7 @@ class Loader:
         await self._with_patience(self._connected)
         again = True
         while again:
-            again = False
+            again, looked = False, dict(self._ledger)
             try:
                 scan = await asyncio.to_thread(self._tail.scan, self._ledger)
             except OSError as error:
@@ -99,7 +99,7 @@ class Loader:
             self._progress(done, total)
             try:
                 async with contextlib.aclosing(
-                    self._prepared(batches(scan.pending, self._temporary, self._room))
+                    self._prepared(batches(scan.pending, self._temporary, self.settings.batch_bytes))
                 ) as all_:
                     async for prepared in all_:
                         totals.add(await self._with_patience(self._commit, prepared))
@@ -108,9 +108,9 @@ class Loader:
                         done += prepared.spooled.bytes
                         self._progress(done, total)
             except Moved:
-                again, before = True, self._ledger
+                again = True
                 await self._with_patience(self._read_ledger)
-                if self._ledger == before:
+                if self._ledger == looked:
                     raise DoesNotAddUp(
                         "the ledger (monitoring.audit_segments) and what was read from the files do not fit together; "
                         "nothing of the batch was kept. This is a fault of tradetrail: please report it"
@@ -118,10 +118,6 @@ class Loader:
         totals.segments = len(touched)
         totals.seconds = time.monotonic() - started
         return totals
-
-    @property
-    def _room(self) -> int:
-        return self.settings.batch_bytes
 
     # -- checks, one batch ahead --
 

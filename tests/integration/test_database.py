@@ -84,10 +84,10 @@ async def test_execute_counts_rows(db: Database) -> None:
 async def test_columns_say_what_the_table_really_takes(migrated_existing_dsn: str) -> None:
     async with await Database.connect(migrated_existing_dsn) as database:
         columns = await database.columns("orders")
-        assert columns["symbol"] == Column("symbol", "character varying", 20, None, None, False, False)
-        assert columns["price"] == Column("price", "numeric", None, 20, 8, True, False)
-        assert columns["id"] == Column("id", "integer", None, 32, 0, False, True)
-        assert columns["fees"] == Column("fees", "jsonb", None, None, None, True, False)
+        assert columns["symbol"] == Column("symbol", "character varying", 20, None, None, False)
+        assert columns["price"] == Column("price", "numeric", None, 20, 8, True)
+        assert columns["id"] == Column("id", "integer", None, 32, 0, False)
+        assert columns["fees"] == Column("fees", "jsonb", None, None, None, True)
         assert await database.columns("no_such_table") == {}
 
 
