@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .core import CLOSE_TIMEOUT_S, Core, Stats
-from .encoding import safe_text
+from .encoding import heading
 from .errors import SettingError
 from .processors import ProcessedCore, tee
 from .records import ORDER, ORDER_UPDATE, TRADE
@@ -76,9 +76,7 @@ class AuditLog:
 
     def event(self, name: str, /, *, severity: str = "INFO", **fields: Any) -> int:
         """Anything else worth a line, under a name in the past tense such as ``position.closed``."""
-        if type(name) is not str or type(severity) is not str:
-            name, severity = safe_text(name), safe_text(severity)
-        return self._core.emit((name, severity), self._bound, fields)
+        return self._core.event(name, severity, self._bound, fields)
 
     def bind(self, /, **fields: Any) -> AuditLog:
         """The same trail with fields that are added to every record made through it."""
@@ -145,6 +143,6 @@ def _checked(processors: Iterable[Processor]) -> tuple[Processor, ...]:
     return chain
 
 
-_ORDER_CREATED = (str(ORDER.event_name), "INFO")
-_ORDER_UPDATED = (str(ORDER_UPDATE.event_name), "INFO")
-_TRADE_EXECUTED = (str(TRADE.event_name), "INFO")
+_ORDER_CREATED = heading(str(ORDER.event_name), "INFO")
+_ORDER_UPDATED = heading(str(ORDER_UPDATE.event_name), "INFO")
+_TRADE_EXECUTED = heading(str(TRADE.event_name), "INFO")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from .encoding import Encoder, clean_text
+from .encoding import Encoder, Heading, heading
 from .errors import DirectoryError, SettingError
 from .memory import CLOSED, NOT_ENCODABLE, REASONS, Memory
 from .recovery import recover
@@ -27,6 +27,7 @@ from .settings import EmitterSettings
 from .shared import anonymous, create_shared
 from .times import time_from, time_text
 from .tracing import with_span
+from .values import clean_text, safe_text
 from .writer import Writer, WriterSettings
 
 CLOSE_TIMEOUT_S = 5.0
@@ -76,7 +77,7 @@ class Core:
                 warnings.warn(word, stacklevel=4)
         _LIVING.add(self)
 
-    def emit(self, kind: tuple[str, str], bound: Mapping[str, Any], fields: dict[str, Any]) -> int:
+    def emit(self, head: Heading, bound: Mapping[str, Any], fields: dict[str, Any]) -> int:
         """One record: join the contexts, encode, hand over. The bot's order path."""
         try:
             context = copy_context()
@@ -84,15 +85,24 @@ class Core:
                 fields = joined(context, bound, fields)
             elif bound:
                 fields = {**bound, **fields}
-            encoder = self._encoder
-            head = encoder.head(*kind)
-            body = encoder.body(head, *_past(fields)) if "timestamp" in fields else encoder.body(head, fields)
+            if "timestamp" in fields:
+                body = self._encoder.body(head.text, *_past(fields))
+            else:
+                body = self._encoder.body(head.text, fields)
             ring = self._ring
             if ring is None:
                 ring = self._start_in_child()
             return ring.append(body) if ring is not None else 0
         except Exception as error:  # noqa: BLE001  whatever it is, the bot goes on
             return self._not_emitted(error)
+
+    def event(self, name: object, severity: object, bound: Mapping[str, Any], fields: dict[str, Any]) -> int:
+        """The same under any name."""
+        try:
+            head = heading(safe_text(name), safe_text(severity))
+        except Exception as error:  # noqa: BLE001
+            return self._not_emitted(error)
+        return self.emit(head, bound, fields)
 
     def _not_emitted(self, error: Exception) -> int:
         """A record that could not even be encoded (no memory) still has a number, and is declared lost."""

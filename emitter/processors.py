@@ -10,10 +10,11 @@ from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 from .core import Core, joined
-from .encoding import safe_text
+from .encoding import Heading, heading
 from .records import KINDS
 from .settings import EmitterSettings
 from .times import time_from
+from .values import safe_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,19 +44,19 @@ class ProcessedCore(Core):
         self._drop = DropEvent
         super().__init__(settings)
 
-    def emit(self, kind: tuple[str, str], bound: Mapping[str, Any], fields: dict[str, Any]) -> int:
+    def emit(self, head: Heading, bound: Mapping[str, Any], fields: dict[str, Any]) -> int:
         """One record; 0 where a processor dropped it."""
         try:
             event_dict = joined(copy_context(), bound, fields)
             given = {"event": event_dict["event"]} if "event" in event_dict else {}  # a field, not structlog's name
-            event_dict["event"], severity = kind
-            method = _METHODS.get(severity.upper(), severity.lower())
+            event_dict["event"] = head.event_name
+            method = _METHODS.get(head.severity.upper(), head.severity.lower())
             for processor in self._processors:
                 event_dict = self._through(processor, method, event_dict)
-            name = event_dict.pop("event", kind[0])
-            kind = (name if type(name) is str else safe_text(name), severity)
+            name = event_dict.pop("event", head.event_name)
+            head = heading(safe_text(name), head.severity)
             # In an empty context: what a processor took away is not joined a second time.
-            return Context().run(super().emit, kind, {}, {**event_dict, **given})
+            return Context().run(super().emit, head, {}, {**event_dict, **given})
         except self._drop:
             return 0
         except Exception as error:  # noqa: BLE001  whatever it is, the bot goes on
@@ -90,7 +91,7 @@ def tee(core: Core, bound: Mapping[str, Any], method_name: str, event_dict: Even
         with contextlib.suppress(Exception):  # one that cannot be shown
             _add_error(fields, event_dict.get("exc_info"))
         severity = _SEVERITIES.get(method_name, method_name) if type(method_name) is str else "INFO"
-        core.emit((name if type(name) is str else safe_text(name), severity), bound, fields)
+        core.event(name, severity, bound, fields)
     except Exception as error:  # noqa: BLE001  a value of the bot's own kind, before it came to the encoder
         core.note(f"{type(error).__name__} in audit.processor")
 

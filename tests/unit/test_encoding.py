@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emitter.encoding import Encoder
+from emitter.encoding import Encoder, heading
 from emitter.redaction import Secrets
 from emitter.settings import MIN_LINE_BYTES
 
@@ -33,7 +33,7 @@ def encode(
     encoder = Encoder(Secrets(["my_field"]), most)
     Raising.encoding = True
     try:
-        body = encoder.body(encoder.head(name, severity), fields)
+        body = encoder.body(heading(name, severity).text, fields)
     finally:
         Raising.encoding = False
     line = PREFIX + body
@@ -223,7 +223,7 @@ def test_names_that_are_no_strings() -> None:
 def test_a_mutable_value_is_written_as_it_was() -> None:
     encoder = Encoder(Secrets(), 65536)
     value = {"a": [1]}
-    body = encoder.body(encoder.head("x", "INFO"), value)
+    body = encoder.body(heading("x", "INFO").text, value)
     value["a"].append(2)
     assert strict(PREFIX + body)["attributes"] == {"a": [1]}
 
@@ -351,7 +351,7 @@ def test_trace_and_span_stand_beside_the_attributes() -> None:
 
 def test_a_time_given_leaves_the_time_of_writing_beside_it() -> None:
     encoder = Encoder(Secrets(), 65536)
-    body = encoder.body(encoder.head("x", "INFO"), {"a": 1}, "2020-01-01T00:00:00.000Z")
+    body = encoder.body(heading("x", "INFO").text, {"a": 1}, "2020-01-01T00:00:00.000Z")
     line = strict(PREFIX + body)
     assert line["timestamp"] == "2020-01-01T00:00:00.000Z"
     assert datetime.fromisoformat(line["observed_timestamp"]) > datetime(2026, 1, 1, tzinfo=UTC)
