@@ -20,12 +20,10 @@ from .encoding import Encoder, Heading, heading
 from .errors import DirectoryError, SettingError
 from .memory import CLOSED, NOT_ENCODABLE, REASONS, Memory
 from .recovery import recover
-from .redaction import Secrets
 from .ring import Ring
 from .segments import make_directory, new_stream
 from .settings import EmitterSettings
 from .shared import anonymous, create_shared
-from .times import time_from, time_text
 from .tracing import with_span
 from .values import clean_text, safe_text
 from .writer import Writer, WriterSettings
@@ -62,7 +60,7 @@ class Core:
 
     def __init__(self, settings: EmitterSettings) -> None:
         self.settings = settings
-        self._encoder = Encoder(Secrets(settings.redact), settings.max_line_bytes)
+        self._encoder = Encoder(settings.redact, settings.max_line_bytes)
         # Re-entrant: a signal handler may log or close while the call it interrupts starts or closes.
         self._starting = threading.RLock()
         self._in_start = False
@@ -85,10 +83,7 @@ class Core:
                 fields = joined(context, bound, fields)
             elif bound:
                 fields = {**bound, **fields}
-            if "timestamp" in fields:
-                body = self._encoder.body(head.text, *_past(fields))
-            else:
-                body = self._encoder.body(head.text, fields)
+            body = self._encoder.body(head.text, fields)
             ring = self._ring
             if ring is None:
                 ring = self._start_in_child()
@@ -287,19 +282,6 @@ def joined(context: Context, bound: Mapping[str, Any], fields: dict[str, Any]) -
     if inherited or bound:
         fields = {**inherited, **bound, **fields}
     return with_span(fields)
-
-
-def _past(fields: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
-    """Split off a ``timestamp`` that was given; one that cannot be read stays among the attributes."""
-    rest = dict(fields)
-    try:
-        moment = time_from(rest["timestamp"])
-    except Exception:  # noqa: BLE001  a value of the bot's own kind
-        moment = None
-    if moment is None:
-        return rest, None
-    del rest["timestamp"]
-    return rest, time_text(moment)
 
 
 def _resource(settings: EmitterSettings) -> dict[str, str]:

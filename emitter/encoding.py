@@ -6,7 +6,7 @@ The short way is one ``orjson.dumps``. Whatever it cannot do, or would do wrongl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from gc import is_tracked
@@ -17,6 +17,7 @@ import orjson
 
 from .records import SEVERITY_NUMBERS
 from .redaction import Secrets
+from .times import time_from, time_text
 from .values import Changes, Values, clean_text, number_text, safe_text
 
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC | orjson.OPT_SERIALIZE_NUMPY
@@ -31,6 +32,7 @@ _BEFORE_BODY = 80
 _CUT_OVER, _CUT_TO = 512, 256
 _KEPT = ("exchange", "symbol", "order_id", "client_order_id", "trade_id", "position_id", "status", "side")
 _KEPT_CHARACTERS = 32
+_TIMESTAMP, _IDS = "timestamp", ("trace_id", "span_id")
 # Python's names for OpenTelemetry's.
 _SEVERITY_ALIASES = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 _REMEMBERED = 1024
@@ -68,26 +70,24 @@ def heading(event_name: str, severity: str) -> Heading:
 class Encoder:
     """Makes all of a line that follows the seq: ``,"timestamp":...,"attributes":{...}}`` and the line end."""
 
-    def __init__(self, secrets: Secrets, max_line_bytes: int) -> None:
-        self._secrets = secrets
-        self._values = Values(secrets, max_line_bytes)
+    def __init__(self, redact: Iterable[str], max_line_bytes: int) -> None:
+        self._secrets = Secrets(redact, special=(_TIMESTAMP, *_IDS))
+        self._values = Values(self._secrets, max_line_bytes)
         self._most = max_line_bytes - _BEFORE_BODY
         self._second = (-1_000_000, b"")  # microseconds since 1970 of a second, and its text
 
-    def body(self, head: bytes, fields: Mapping[str, Any], timestamp: str | None = None) -> bytes:
+    def body(self, head: bytes, fields: dict[str, Any]) -> bytes:
         """The bytes of a record behind its seq. Never raises but for lack of memory."""
         microseconds = time_ns() // 1000
         second, opening = self._second  # read at once: another thread may put the next second there meanwhile
         microseconds -= second
         if not 0 <= microseconds < 1_000_000:
             opening, microseconds = self._next_second(second + microseconds)
-        if timestamp is not None:
-            opening = b',"timestamp":"%b","observed_%b' % (timestamp.encode(), opening[2:])
         changes, extra, tail = None, b"", b""
-        if not self._secrets.all_harmless(fields):
-            fields = self._secrets.masked(fields)
-        if "trace_id" in fields or "span_id" in fields:
-            fields, extra = _lifted(fields)
+        if not self._secrets.all_plain(fields):
+            fields, past, extra = _lifted(self._secrets.masked(fields))
+            if past is not None:
+                opening = b',"timestamp":"%b","observed_%b' % (past, opening[2:])
         try:
             # One look for all fields: CPython's collector does not track a dict that holds no container (but tuples).
             tracked = is_tracked(fields)
@@ -162,15 +162,25 @@ def _default(value: object) -> object:
     raise TypeError
 
 
-def _lifted(fields: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
-    """trace_id and span_id stand beside the attributes, as in OpenTelemetry's data model."""
-    rest = dict(fields)
-    lifted = b""
-    for name in ("trace_id", "span_id"):
-        value = rest.pop(name, None)
+def _lifted(fields: dict[str, Any]) -> tuple[dict[str, Any], bytes | None, bytes]:
+    """What stands beside the attributes, as in OpenTelemetry's data model: fields, a time that was given, the ids."""
+    past, ids = None, b""
+    if _TIMESTAMP in fields and (past := _past(fields[_TIMESTAMP])) is not None:  # else it stays as it was given
+        del fields[_TIMESTAMP]
+    for name in _IDS:
+        value = fields.pop(name, None)
         if value is not None:
-            lifted += b',"%b":%b' % (name.encode(), _bounded(safe_text(value), _MAX_ID))
-    return rest, lifted
+            ids += b',"%b":%b' % (name.encode(), _bounded(safe_text(value), _MAX_ID))
+    return fields, past, ids
+
+
+def _past(given: object) -> bytes | None:
+    """A time that a caller gave, as a line has it; None for what cannot be read as one."""
+    try:
+        moment = time_from(given)
+    except Exception:  # noqa: BLE001  a value of the bot's own kind
+        return None
+    return None if moment is None else time_text(moment).encode()
 
 
 def _tail(changes: Changes) -> bytes:

@@ -41,13 +41,20 @@ def _plain(name: str) -> str:
 
 
 class Secrets:
-    """Which field names are masked; remembers the names it has judged, so that a name is judged once."""
+    """Which field names are masked; remembers the names it has judged, so that a name is judged once.
 
-    def __init__(self, more: Iterable[str] = ()) -> None:
+    ``all_plain(fields)`` is one look at the names of a record: whether all are known to be harmless, and none is one
+    of ``special``, which mean something of their own to the caller.
+    """
+
+    def __init__(self, more: Iterable[str] = (), special: Iterable[str] = ()) -> None:
         self._names = SECRET_NAMES | {_plain(name) for name in more}
+        self._special = frozenset(special)
         self._harmless: set[str] = set()
+        plain: set[str] = set()
+        self._plain = plain
+        self.all_plain: Callable[[Iterable[object]], bool] = plain.issuperset
         self._scalars: set[type] = set(_SCALARS)
-        self.all_harmless: Callable[[Iterable[object]], bool] = self._harmless.issuperset
 
     def secret(self, name: object) -> bool:
         """Whether what stands under this name is masked."""
@@ -63,6 +70,8 @@ class Secrets:
             return True
         if len(self._harmless) < _REMEMBERED and len(name) <= _MAX_NAME:
             self._harmless.add(name)
+            if name not in self._special:
+                self._plain.add(name)
         return False
 
     def nested(self, fields: Mapping[str, Any]) -> bool:
@@ -73,7 +82,7 @@ class Secrets:
             value = waiting.pop()
             kind = type(value)
             if kind is dict:
-                if not self.all_harmless(value) and any(map(self._odd, value)):
+                if not self._harmless.issuperset(value) and any(map(self._odd, value)):
                     return True
                 inner = value.values()
             elif kind is list or kind is tuple:

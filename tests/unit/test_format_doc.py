@@ -11,7 +11,6 @@ from emitter import SCHEMA_VERSION, memory
 from emitter.encoding import Encoder, heading
 from emitter.memory import MAX_LOSSES, REASONS, RESERVE
 from emitter.records import AUDIT_LOST, CONTROL_EVENTS, KINDS, SEGMENT_CLOSED, SEGMENT_OPENED, SEVERITY_NUMBERS, Kind
-from emitter.redaction import Secrets
 from emitter.segments import SegmentName, Void, footer_line, header_line, parse_footer, parse_header
 from emitter.settings import KIB, MIN_LINE_BYTES, EmitterSettings
 
@@ -88,9 +87,15 @@ def test_the_fields_are_those_of_the_contract(kind: Kind) -> None:
 
 
 def test_the_members_are_those_of_a_record() -> None:
-    encoder = Encoder(Secrets(), 65536)
-    fields = {"trace_id": "a", "span_id": "b", "raw": b"x", "big": "x" * 70_000}
-    body = encoder.body(heading("x", "INFO").text, fields, "2026-11-22T13:10:56.015Z")
+    encoder = Encoder((), 65536)
+    fields = {
+        "timestamp": "2026-11-22T13:10:56.015Z",
+        "trace_id": "a",
+        "span_id": "b",
+        "raw": b"x",
+        "big": "x" * 70_000,
+    }
+    body = encoder.body(heading("x", "INFO").text, fields)
     written = strict(b'{"stream":"%b","seq":1' % STREAM.encode() + body)
     documented = [
         name for row in table(section("Members of a record"), "member") for name in re.findall(r"`(.*?)`", row[0])
