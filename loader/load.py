@@ -58,6 +58,17 @@ class Loader:
         self._unsure = False  # a COMMIT of the present batch did not answer
         self._stack = contextlib.ExitStack()
         self._voids: dict[tuple[str, int], int] = {}
+        self.totals = Totals()  # of the present take, or the last one: batch by batch
+
+    @property
+    def ledger(self) -> dict[tuple[str, int], Progress]:
+        """How far each segment is loaded, as known here; empty before the database was first asked."""
+        return self._ledger
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection to the database."""
+        return self._database is not None and not self._database.lost
 
     async def __aenter__(self) -> Self:
         self._temporary = self._stack.enter_context(workspace())
@@ -78,7 +89,7 @@ class Loader:
         ``finish_dead``: first finish the streams whose writer died, so that what its ring still holds is there too.
         """
         started = time.monotonic()
-        totals = Totals()
+        totals = self.totals = Totals()
         touched: set[SegmentName] = set()
         if finish_dead:
             recovered = await asyncio.to_thread(recover, self.settings.directory)
@@ -148,7 +159,7 @@ class Loader:
         check.run()
         parts = check.parts()
         known.update((batch.parts[count.part].name, count.last_seq) for count in parts)
-        rows = check.rows()
+        rows = check.rows(settle=not self._transaction.merges)
         batch.path.unlink()
         return Prepared(batch, folder, check, rows, check.rejects(), parts)
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from emitter.records import KINDS
+from emitter.records import KINDS, ORDER, ORDER_UPDATE
 from emitter.segments import parse_footer
 
 from . import statements
@@ -52,11 +52,14 @@ class Prepared:
 
 
 class BatchTransaction:
-    """Takes batches into PostgreSQL, one after the other; remembers whether the last one met known keys."""
+    """Takes batches into PostgreSQL, one after the other.
+
+    ``merges`` says whether the last one met known keys: then the next is merged at once.
+    """
 
     def __init__(self) -> None:
         self._sql = statements.load("load/merge.sql")
-        self._merge_first = False
+        self.merges = False
 
     async def commit(
         self, database: Database, prepared: Prepared, voids: Mapping[tuple[str, int], int], *, unsure: bool
@@ -94,24 +97,27 @@ class BatchTransaction:
     async def _take(self, database: Database, prepared: Prepared, voids: Mapping[tuple[str, int], int]) -> Totals:
         totals = self._counted(prepared)
         made = dict.fromkeys((kind.table for kind in KINDS), 0)
-        rows = {rows.kind.table: rows for rows in prepared.rows}
-        if "orders" in rows or "order_updates" in rows:
+        of_orders = [rows for rows in prepared.rows if rows.kind in (ORDER, ORDER_UPDATE)]
+        if of_orders:
             await database.execute(self._sql["lock_orders"])
         conflict = False
         repeated: list[dict[str, Any]] = []
-        for table, of_kind in rows.items():
-            prepared.copying = of_kind
-            if not self._merge_first:
+        for together in (of_orders, *([rows] for rows in prepared.rows if rows not in of_orders)):
+            if not self.merges:
                 try:
-                    async with database.savepoint():
-                        made[table] += await database.copy_csv(table, of_kind.columns, of_kind.path)
-                        continue
+                    made |= await self._copy(database, prepared, together)
+                    continue
                 except UniqueViolation:
                     conflict = True
-            conflict |= await self._merge(database, of_kind, made, totals, repeated)
-        self._merge_first = conflict
-        if "orders" in rows or "order_updates" in rows:
-            await self._fold(database, prepared.check)
+                except BadRow:  # of a folded row nobody knows which record is to blame
+                    if not any(rows.settled for rows in together):
+                        raise
+            for rows in await asyncio.to_thread(_unsettled, prepared, together):
+                prepared.copying = rows
+                conflict |= await self._merge(database, rows, made, totals, repeated)
+        self.merges = conflict
+        if of_orders:
+            await self._fold(database, prepared)
         rejects = prepared.rejects
         if repeated:
             says = [(row["stream"], row["seq"], "repeated_trade", "") for row in repeated]
@@ -134,6 +140,15 @@ class BatchTransaction:
             )
         await self._write_ledger(database, prepared, voids)
         return totals
+
+    async def _copy(self, database: Database, prepared: Prepared, together: list[Rows]) -> dict[str, int]:
+        """Straight into the tables, all or nothing; rows made by table."""
+        made = {}
+        async with database.savepoint():
+            for rows in together:
+                prepared.copying = rows
+                made[rows.kind.table] = await database.copy_csv(rows.kind.table, rows.columns, rows.path) - rows.more
+        return made
 
     async def _merge(
         self, database: Database, rows: Rows, made: dict[str, int], totals: Totals, repeated: list[dict[str, Any]]
@@ -170,11 +185,13 @@ class BatchTransaction:
             text = text.replace("{" + word + "}", value)
         return await database.execute(text)
 
-    async def _fold(self, database: Database, check: Check) -> None:
-        streams = await asyncio.to_thread(check.streams)
+    async def _fold(self, database: Database, prepared: Prepared) -> None:
+        batch = await asyncio.to_thread(prepared.check.streams)
+        unfolded = batch
+        if any(rows.settled for rows in prepared.rows):
+            unfolded = await asyncio.to_thread(prepared.check.unsettled)
         await database.execute(self._sql["stage_touched"])
-        columns = [list(column) for column in zip(*streams, strict=True)]
-        if await database.execute(self._sql["touch"], *columns):
+        if await database.execute(self._sql["touch"], *_columns(unfolded), *_columns(batch)):
             await database.execute(self._sql["keep_own_values"])
             await database.execute(self._sql["fold"])
 
@@ -231,6 +248,18 @@ class BatchTransaction:
                 _time(part.header.timestamp),
                 _time(footer.timestamp) if footer else None,
             )
+
+
+def _unsettled(prepared: Prepared, together: list[Rows]) -> list[Rows]:
+    """The same records as they are, for a merge that finds out what to fold."""
+    if not any(rows.settled for rows in together):
+        return together
+    prepared.rows = prepared.check.rows()
+    return [rows for rows in prepared.rows if rows.kind in (ORDER, ORDER_UPDATE)]
+
+
+def _columns(ranges: list[tuple[str, int, int]]) -> tuple[list[str], list[int], list[int]]:
+    return [stream for stream, _, _ in ranges], [first for _, first, _ in ranges], [last for _, _, last in ranges]
 
 
 def _time(text: str) -> datetime | None:

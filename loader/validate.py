@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Self
 
 import duckdb
 
-from emitter.records import CONTROL_EVENTS, KINDS, Kind
+from emitter.records import CONTROL_EVENTS, KINDS, ORDER, ORDER_UPDATE, Kind
 
 from . import statements
 from .rules import Columns, Rule, column_of, decimal_type, integer_type, judgement
@@ -33,15 +34,24 @@ _SHAPE = json.dumps(
     }
 )
 
+# The columns that statements of sql/load answer with, by their names there.
+_columns: dict[str, tuple[str, ...]] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Accepted rows of one kind, ready for COPY: ``columns`` in the order of the CSV file at ``path``."""
+    """Rows of one table, ready for COPY: ``columns`` in the order of the CSV file at ``path``.
+
+    ``count`` is the number of records they are made of. With ``settled`` the file holds orders that are folded already,
+    or the records that were folded; ``more`` is the number of its lines beyond ``count`` (orders' own values).
+    """
 
     kind: Kind
     count: int
     columns: tuple[str, ...]
     path: Path
+    settled: bool = False
+    more: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +138,13 @@ class Check:
         self._insert(
             "parts",
             [
-                (at, part.first_line, part.name.stream, part.name.number, part.start, part.batch_offset, part.last_seq)
-                for at, part in enumerate(self._spooled.parts)
+                (at, p.first_line, p.lines, p.name.stream, p.name.number, p.start, p.batch_offset, p.last_seq)
+                for at, p in enumerate(self._spooled.parts)
             ],
         )
         run(sql["read_lines"], {"path": str(self._spooled.path), "max_line_size": 2 * MAX_LINE_BYTES})
-        run(sql["parse"], {"shape": _SHAPE})
         self._second_look()
-        run(f"CREATE OR REPLACE TEMP TABLE records AS {self._records()}")
+        run(f"CREATE OR REPLACE TEMP TABLE records AS {self._records()}", {"shape": _SHAPE})
         self._judge()
 
     def _judge(self) -> None:
@@ -172,8 +181,8 @@ class Check:
         )
         source = f"""
             SELECT
-                n, record.stream AS stream, record."timestamp" AS "timestamp", record.severity_text AS severity_text,
-                nullif(record.event_name, '') AS event_name, parts.stream AS file_stream,
+                n, line, part, file_stream, record.stream AS stream, record."timestamp" AS "timestamp",
+                record.severity_text AS severity_text, nullif(record.event_name, '') AS event_name,
                 CASE
                     WHEN regexp_full_match(record.seq, '[0-9]{{1,18}}') THEN CAST(record.seq AS BIGINT)
                 END AS seq_number,
@@ -182,17 +191,17 @@ class Check:
                     ELSE CASE record.event_name {kinds} ELSE CASE WHEN record.event_name <> '' THEN 'event' END END
                 END AS kind,
                 {fields}
-            FROM parsed ASOF JOIN parts ON parsed.n >= parts.first_line
+            FROM ({self._sql["parsed"].rstrip(";")})
             WHERE record IS NOT NULL
         """
         fees = self._sql["fees"].rstrip(";").replace("FROM source", f"FROM ({source})")
         return f"""
             SELECT
-                r.*,
-                moment(r."timestamp") AS moment,
+                * EXCLUDE (line),
+                moment("timestamp") AS moment,
                 CASE WHEN kind = 'event' THEN json_extract(line, '$.attributes') END AS attributes,
                 kind = 'event' AND json_type(attributes) IS DISTINCT FROM 'OBJECT' AS attributes_missing
-            FROM ({fees}) AS r JOIN lines USING (n)
+            FROM ({fees})
         """
 
     def mark(self, marks: Iterable[tuple[str, int, str, str]]) -> None:
@@ -205,25 +214,51 @@ class Check:
             )
         self._judge()
 
-    def rows(self) -> list[Rows]:
-        """The accepted rows of each kind that has any, written as CSV."""
+    def rows(self, *, settle: bool = False) -> list[Rows]:
+        """The accepted records of each kind that has any as rows, written as CSV.
+
+        ``settle``: orders whose records are all in this batch are folded, for tables that do not know them yet.
+        """
         found = dict(
             self._duck.execute(
                 "SELECT kind, count(*) FROM records WHERE kind IS NOT NULL AND n NOT IN "
                 "(SELECT n FROM findings WHERE severity = 'reject') GROUP BY kind"
             ).fetchall()
         )
-        return [self._write_rows(kind, found[kind.name]) for kind in KINDS if kind.name in found]
+        counts = {kind: found[kind.name] for kind in KINDS if kind.name in found}
+        for kind in counts:
+            if f"fitted_{kind.table}" in self._rows:
+                self._duck.execute(self._of_fitted(kind, f"fitted_{kind.table}"))
+        created = made = 0
+        if settle and ORDER in counts and ORDER_UPDATE in counts:
+            self._duck.execute(self._rows["settled"])
+            created, made = self._duck.execute(self._rows["settled_counts"]).fetchall()[0]
+        if not made:
+            return [self._write_rows(kind, kind.table, count) for kind, count in counts.items()]
+        repeated = created - made
+        return [
+            self._write_rows(kind, f"settled_{kind.table}", count - repeated, settled=True)
+            if kind is ORDER
+            else self._write_rows(kind, f"settled_{kind.table}", count + repeated, settled=True, more=made)
+            if kind is ORDER_UPDATE
+            else self._write_rows(kind, kind.table, count)
+            for kind, count in counts.items()
+        ]
 
-    def _write_rows(self, kind: Kind, count: int) -> Rows:
-        query = self._rows[kind.table].rstrip(";").replace("FROM fitted", f"FROM ({self._fitted(kind)}) AS fitted")
-        path = self._folder / f"{kind.table}.csv"
-        return Rows(kind, count, self._write(query, path), path)
+    def _write_rows(self, kind: Kind, name: str, count: int, *, settled: bool = False, more: int = 0) -> Rows:
+        path = self._folder / f"{name}.csv"
+        return Rows(kind, count, self._write(name, self._of_fitted(kind, name), path), path, settled, more)
 
-    def _write(self, query: str, path: Path) -> tuple[str, ...]:
-        described = self._duck.execute(f"DESCRIBE {query}").fetchall()
+    def _of_fitted(self, kind: Kind, name: str) -> str:
+        fitted = f"FROM ({self._fitted(kind)}) AS fitted"
+        return re.sub(r"\bFROM fitted\b", lambda _: fitted, self._rows[name].rstrip(";"))
+
+    def _write(self, name: str, query: str, path: Path) -> tuple[str, ...]:
+        """Write what a statement answers; its columns."""
+        if name not in _columns:  # asking takes as long as a small batch
+            _columns[name] = tuple(str(row[0]) for row in self._duck.execute(f"DESCRIBE {query}").fetchall())
         self._duck.execute(f"COPY ({query}) TO '{_quoted(path)}' (FORMAT csv, HEADER false)")
-        return tuple(str(row[0]) for row in described)
+        return _columns[name]
 
     def _fitted(self, kind: Kind) -> str:
         """The accepted records of a kind with each field as its real column can take it."""
@@ -248,6 +283,10 @@ class Check:
             "AND n NOT IN (SELECT n FROM findings WHERE severity = 'reject')"
         )
 
+    def unsettled(self) -> list[tuple[str, int, int]]:
+        """(stream, first seq, last seq) of changes to orders that ``rows(settle=True)`` did not fold."""
+        return self._duck.execute(self._rows["unsettled"]).fetchall()
+
     def rejects(self) -> Rejects | None:
         """Lines with findings, written as CSV; None where there are none."""
         counts = self._duck.execute(
@@ -259,7 +298,7 @@ class Check:
         self._duck.execute(self._sql["locate"])
         self._duck.execute(self._sql["infer_seqs"])
         path = self._folder / "audit_rejects.csv"
-        columns = self._write(self._sql["rejects"].rstrip(";"), path)
+        columns = self._write("rejects", self._sql["rejects"].rstrip(";"), path)
         return Rejects(counts[0], counts[1], columns, path)
 
     def control(self) -> list[Control]:

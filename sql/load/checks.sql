@@ -12,7 +12,7 @@ CREATE OR REPLACE MACRO is_infinite_or_nan(t) AS
 CREATE OR REPLACE MACRO number_or_null(t) AS CASE WHEN NOT is_infinite_or_nan(t) THEN t END;
 
 -- How many decimals a number text needs: 1.500 needs 1, 12e-7 needs 7.
-CREATE OR REPLACE MACRO decimals(t) AS greatest(
+CREATE OR REPLACE MACRO any_decimals(t) AS greatest(
     0,
     strlen(regexp_extract(t, '[.]([0-9]*)', 1))
     - coalesce(TRY_CAST(nullif(regexp_extract(t, '[eE]([+-]?[0-9]+)', 1), '') AS BIGINT), 0)
@@ -22,14 +22,20 @@ CREATE OR REPLACE MACRO decimals(t) AS greatest(
     )
 );
 
+CREATE OR REPLACE MACRO decimals(t) AS CASE
+    WHEN contains(t, '.') OR contains(t, 'e') OR contains(t, 'E') THEN any_decimals(t)
+    WHEN t IS NOT NULL THEN 0
+END;
+
 CREATE OR REPLACE MACRO any_moment(t) AS CASE
     WHEN regexp_matches(t, '^[0-9]{4}-[0-9]{2}-[0-9]{2}') THEN TRY_CAST(t AS TIMESTAMPTZ)
     WHEN regexp_full_match(t, '[+-]?[0-9]{1,20}([.][0-9]*)?') THEN make_timestamptz(CAST(floor(
+        -- TRY, though every branch has looked: DuckDB may compute what branches share for all rows.
         CASE
-            WHEN CAST(t AS DECIMAL(38, 9)) < 100000000000 THEN CAST(t AS DECIMAL(38, 9)) * 1000000
-            WHEN CAST(t AS DECIMAL(38, 9)) < 100000000000000 THEN CAST(t AS DECIMAL(38, 9)) * 1000
-            WHEN CAST(t AS DECIMAL(38, 9)) < 100000000000000000 THEN CAST(t AS DECIMAL(38, 9))
-            ELSE CAST(t AS DECIMAL(38, 9)) / 1000
+            WHEN TRY_CAST(t AS DECIMAL(38, 9)) < 100000000000 THEN TRY_CAST(t AS DECIMAL(38, 9)) * 1000000
+            WHEN TRY_CAST(t AS DECIMAL(38, 9)) < 100000000000000 THEN TRY_CAST(t AS DECIMAL(38, 9)) * 1000
+            WHEN TRY_CAST(t AS DECIMAL(38, 9)) < 100000000000000000 THEN TRY_CAST(t AS DECIMAL(38, 9))
+            ELSE TRY_CAST(t AS DECIMAL(38, 9)) / 1000
         END) AS BIGINT))
 END;
 
@@ -46,7 +52,8 @@ CREATE OR REPLACE MACRO is_moment(t) AS
 CREATE OR REPLACE TEMP TABLE odd_lines (n BIGINT, raw VARCHAR, raw_hex VARCHAR, length BIGINT);
 CREATE OR REPLACE TEMP TABLE marks (n BIGINT, why VARCHAR, detail VARCHAR);
 CREATE OR REPLACE TEMP TABLE parts (
-    part BIGINT, first_line BIGINT, stream VARCHAR, segment BIGINT, file_offset BIGINT, batch_offset BIGINT, last_seq BIGINT
+    part BIGINT, first_line BIGINT, lines BIGINT, stream VARCHAR, segment BIGINT, file_offset BIGINT, batch_offset BIGINT,
+    last_seq BIGINT
 );
 
 -- name: read_lines
@@ -60,13 +67,16 @@ FROM read_csv(
     new_line = '\n', max_line_size = $max_line_size
 );
 
--- name: parse
--- Each line that is a JSON object, its fields as text; what a line does not have is NULL.
-CREATE OR REPLACE TEMP TABLE parsed AS
+-- name: parsed
+-- Each line that is a JSON object, its fields as text; what a line does not have is NULL. With the part it stands in,
+-- by a hash join on narrow rows: an ASOF join would sort the records themselves.
 SELECT
-    n,
+    n, line, part, file_stream,
     CASE WHEN json_valid(line) AND ltrim(line)[1] = '{' THEN json_transform(line, $shape) END AS record
-FROM lines;
+FROM lines
+JOIN (
+    SELECT unnest(range(first_line, first_line + lines)) AS n, part, stream AS file_stream FROM parts
+) AS part_of_line USING (n);
 
 -- name: fees
 -- How a fee given as a number, as {cost, currency}, or as a list of those becomes columns; kept whole in fees.
@@ -107,10 +117,10 @@ WHERE
 -- name: suspected_lines
 -- What rules for lines look at: lines that are no JSON objects, and those that were marked one by one.
 CREATE OR REPLACE TEMP TABLE suspected_lines AS
-SELECT n, line, record, why, detail
-FROM (SELECT n FROM marks UNION SELECT n FROM parsed WHERE record IS NULL)
+SELECT n, line, records.n AS record, why, detail
+FROM (SELECT n FROM marks UNION SELECT n FROM lines WHERE n NOT IN (SELECT n FROM records))
 JOIN lines USING (n)
-JOIN parsed USING (n)
+LEFT JOIN records USING (n)
 LEFT JOIN marks USING (n);
 
 -- name: no_findings
@@ -202,27 +212,29 @@ ORDER BY n;
 
 -- name: control_lines
 -- The control lines of a batch (segment.opened, segment.closed, audit.lost), by the part they stand in.
-SELECT parts.part, lines.line
-FROM (SELECT n FROM records WHERE kind = 'control') AS control
+SELECT part, line
+FROM (SELECT n, part FROM records WHERE kind = 'control')
 JOIN lines USING (n)
-ASOF JOIN parts ON control.n >= parts.first_line
 ORDER BY n;
 
 -- name: per_part
 -- What each part of a batch holds: lines, records, rejects, first and last seq.
-SELECT
-    parts.part,
-    count(*) AS lines,
-    count(*) FILTER (WHERE coalesce(records.kind, '') <> 'control') AS records,
-    count(*) FILTER (WHERE refused.n IS NOT NULL) AS rejected,
-    min(records.seq_number) AS first_seq,
-    max(records.seq_number) AS last_seq
-FROM lines
-LEFT JOIN records USING (n)
-LEFT JOIN (SELECT DISTINCT n FROM findings WHERE severity = 'reject') AS refused USING (n)
-ASOF JOIN parts ON lines.n >= parts.first_line
-GROUP BY parts.part
-ORDER BY parts.part;
+SELECT part, lines, lines - coalesce(control, 0) AS records, coalesce(rejected, 0) AS rejected, read.first_seq, read.last_seq
+FROM parts
+LEFT JOIN (
+    SELECT
+        part, count(*) FILTER (WHERE kind = 'control') AS control, min(seq_number) AS first_seq, max(seq_number) AS last_seq
+    FROM records
+    GROUP BY part
+) AS read USING (part)
+LEFT JOIN (
+    SELECT part, count(DISTINCT n) AS rejected
+    FROM findings
+    ASOF JOIN parts ON n >= first_line
+    WHERE severity = 'reject'
+    GROUP BY part
+) AS refused USING (part)
+ORDER BY part;
 
 -- name: streams
 -- The range of seqs per stream among the records that were accepted, for the fold to find its rows again.

@@ -130,15 +130,24 @@ ON CONFLICT (stream, segment, byte_offset) DO NOTHING;
 CREATE TEMPORARY TABLE IF NOT EXISTS touched (id bigint PRIMARY KEY) ON COMMIT DELETE ROWS;
 
 -- name: touch
--- Orders with more than one record, of those that this batch brought records of. $1, $2, $3: streams, first and last seqs.
+-- Orders whose rows lack a record of theirs: what this batch brought of orders that it could not fold by itself, and the
+-- batch's orders of which records came earlier. $1, $2, $3: the former, as streams with first and last seqs; $4, $5, $6: the
+-- whole batch alike.
 INSERT INTO touched (id)
-WITH batch AS (
+WITH unfolded AS (
     SELECT stream COLLATE "C" AS stream, first_seq, last_seq
     FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS b (stream, first_seq, last_seq)
+), batch AS (
+    SELECT stream COLLATE "C" AS stream, first_seq, last_seq
+    FROM unnest($4::text[], $5::bigint[], $6::bigint[]) AS b (stream, first_seq, last_seq)
 ), brought AS (
     SELECT u.exchange, u.symbol, u.order_id, u.client_order_id
+    FROM unfolded
+    JOIN monitoring.order_updates AS u ON u.stream = unfolded.stream AND u.seq BETWEEN unfolded.first_seq AND unfolded.last_seq
+), made AS (
+    SELECT o.id, o.exchange, o.symbol, o.order_id, o.client_order_id
     FROM batch
-    JOIN monitoring.order_updates AS u ON u.stream = batch.stream AND u.seq BETWEEN batch.first_seq AND batch.last_seq
+    JOIN monitoring.orders AS o ON o.stream = batch.stream AND o.seq BETWEEN batch.first_seq AND batch.last_seq
 )
 SELECT o.id
 FROM brought AS u
@@ -152,19 +161,25 @@ JOIN monitoring.orders AS o
 WHERE u.order_id IS NULL AND o.stream IS NOT NULL
 UNION
 SELECT o.id
-FROM batch
-JOIN monitoring.orders AS o ON o.stream = batch.stream AND o.seq BETWEEN batch.first_seq AND batch.last_seq
-WHERE
-    EXISTS (
-        SELECT FROM monitoring.order_updates AS u
-        WHERE u.exchange = o.exchange AND u.symbol = o.symbol AND u.order_id = o.order_id
-    )
-    OR EXISTS (
-        SELECT FROM monitoring.order_updates AS u
-        WHERE
-            u.exchange = o.exchange AND u.symbol = o.symbol
-            AND u.order_id IS NULL AND u.client_order_id = o.client_order_id AND u.kind = 'updated'
-    );
+FROM made AS o
+-- LATERAL with LIMIT: a look into the index for each order, never a scan of all that was ever loaded.
+CROSS JOIN LATERAL (
+    SELECT FROM monitoring.order_updates AS u
+    WHERE
+        u.exchange = o.exchange AND u.symbol = o.symbol AND u.order_id = o.order_id
+        AND NOT EXISTS (SELECT FROM batch WHERE batch.stream = u.stream AND u.seq BETWEEN batch.first_seq AND batch.last_seq)
+    LIMIT 1
+) AS earlier
+UNION
+SELECT o.id
+FROM made AS o
+CROSS JOIN LATERAL (
+    SELECT FROM monitoring.order_updates AS u
+    WHERE
+        u.exchange = o.exchange AND u.symbol = o.symbol
+        AND u.order_id IS NULL AND u.client_order_id = o.client_order_id AND u.kind = 'updated'
+    LIMIT 1
+) AS by_client;
 
 -- name: keep_own_values
 -- A row that is folded for the first time leaves its own values in order_updates: the fold starts from them.
@@ -202,11 +217,22 @@ WITH direct AS (
     SELECT named.order_row, u.recorded_at, u.stream, u.seq, u.kind, u.position_id, u.client_order_id, u.type, u.side, u.size,
         u.price, u.status, u.filled, u.remaining, u.fee, u.fee_currency, u.fees, u.created_at, u.updated_at
     FROM (
+        -- Named by what counts among the direct records, as the row is.
         SELECT
             order_row, exchange, symbol,
             (array_agg(client_order_id ORDER BY recorded_at DESC, stream DESC, seq DESC)
-                FILTER (WHERE client_order_id IS NOT NULL))[1] AS client_order_id
-        FROM direct AS d (order_row)
+                FILTER (WHERE client_order_id IS NOT NULL AND (status IS NULL OR final OR NOT after_final)))[1] AS client_order_id
+        FROM (
+            SELECT
+                order_row, exchange, symbol, client_order_id, recorded_at, stream, seq, status, final,
+                coalesce(bool_or(final) OVER (
+                    PARTITION BY order_row ORDER BY recorded_at, stream, seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+                ), false) AS after_final
+            FROM (
+                SELECT d.*, coalesce(upper(status) IN ('FILLED', 'CANCELED', 'REJECTED', 'EXPIRED'), false) AS final
+                FROM direct AS d (order_row)
+            ) AS d
+        ) AS d
         GROUP BY order_row, exchange, symbol
     ) AS named
     JOIN monitoring.order_updates AS u

@@ -68,18 +68,21 @@ class Record:
         return line(self.seq, name, fields, stream=self.stream, timestamp=timestamp)
 
 
-def fold(members: Sequence[Record]) -> dict[str, Any]:
+def counting(members: Sequence[Record]) -> list[Record]:
     ordered = sorted(members, key=lambda record: record.place)
     first_final = next((n for n, record in enumerate(ordered) if record.status in FINAL), len(ordered))
-    kept = [
+    return [
         record
         for n, record in enumerate(ordered)
         if n <= first_final or record.status is None or record.status in FINAL
     ]
+
+
+def fold(members: Sequence[Record]) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(FOLDED)
-    for record in kept:
+    for record in counting(members):
         row |= {name: value for name, value in record.values().items() if value is not None}
-    first = next(record for record in ordered if record.created)
+    first = min((record for record in members if record.created), key=lambda record: record.place)
     return row | {"side": first.side, "stream": first.stream, "seq": first.seq, "order_id": first.order_id}
 
 
@@ -95,7 +98,7 @@ def expected(records: Sequence[Record]) -> list[dict[str, Any]]:
     for members in groups.values():
         if not any(record.created for record in members):
             continue
-        named = [r.client_order_id for r in sorted(members, key=lambda r: r.place) if r.client_order_id]
+        named = [r.client_order_id for r in counting(members) if r.client_order_id]
         if named:
             members = members + [
                 r for r in records if r.order_id is None and not r.created and r.client_order_id == named[-1]
