@@ -119,6 +119,7 @@ class Check:
         self._folder = folder
         self._columns = columns
         self._judgement = judgement(list(rules), columns)
+        self._clean = False
 
     def __enter__(self) -> Self:
         return self
@@ -153,7 +154,9 @@ class Check:
         run(f"CREATE OR REPLACE TEMP TABLE doubtful_lines AS {rules.doubtful_lines}")
         run(f"CREATE OR REPLACE TEMP TABLE doubtful_records AS {rules.doubtful_records}")
         run(self._sql["no_findings"])
-        if run("SELECT EXISTS (FROM doubtful_lines) OR EXISTS (FROM doubtful_records)").fetchone() == (True,):
+        doubts = run("SELECT EXISTS (FROM doubtful_lines) OR EXISTS (FROM doubtful_records)").fetchone()
+        self._clean = doubts == (False,)
+        if not self._clean:
             run(f"INSERT INTO findings {rules.findings}")
 
     def _insert(self, table: str, rows: Sequence[tuple[object, ...]]) -> None:
@@ -192,7 +195,6 @@ class Check:
                 END AS kind,
                 {fields}
             FROM ({self._sql["parsed"].rstrip(";")})
-            WHERE record IS NOT NULL
         """
         fees = self._sql["fees"].rstrip(";").replace("FROM source", f"FROM ({source})")
         return f"""
@@ -261,12 +263,15 @@ class Check:
         return _columns[name]
 
     def _fitted(self, kind: Kind) -> str:
-        """The accepted records of a kind with each field as its real column can take it."""
+        """The accepted records of a kind with each field as its real column can take it.
+
+        Where no rule found anything in the batch, numbers are that as they stand.
+        """
         columns = ["n", "stream", "seq_number AS seq", "moment", "event_name", "severity_text", "attributes"]
         for f in kind.fields:
             column, name = column_of(kind, f, self._columns), f'"{f.name}"'
             value = name
-            if f.type in ("number", "fee"):
+            if f.type in ("number", "fee") and not self._clean:
                 value = f"number_or_null({name})"
                 if decimal := decimal_type(column):
                     value = f"CAST(TRY_CAST({value} AS {decimal}) AS VARCHAR)"
@@ -278,10 +283,8 @@ class Check:
             elif f.type == "text" and column is not None and column.data_type in ("integer", "bigint", "smallint"):
                 value = f"TRY_CAST({name} AS {integer_type(column)})"
             columns.append(f"{value} AS {name}")
-        return (
-            f"SELECT {', '.join(columns)} FROM records WHERE kind = '{kind.name}' "
-            "AND n NOT IN (SELECT n FROM findings WHERE severity = 'reject')"
-        )
+        accepted = f"SELECT {', '.join(columns)} FROM records WHERE kind = '{kind.name}'"
+        return accepted if self._clean else f"{accepted} AND n NOT IN (SELECT n FROM findings WHERE severity = 'reject')"
 
     def unsettled(self) -> list[tuple[str, int, int]]:
         """(stream, first seq, last seq) of changes to orders that ``rows(settle=True)`` did not fold."""

@@ -70,13 +70,12 @@ FROM read_csv(
 -- name: parsed
 -- Each line that is a JSON object, its fields as text; what a line does not have is NULL. With the part it stands in,
 -- by a hash join on narrow rows: an ASOF join would sort the records themselves.
-SELECT
-    n, line, part, file_stream,
-    CASE WHEN json_valid(line) AND ltrim(line)[1] = '{' THEN json_transform(line, $shape) END AS record
+SELECT n, line, part, file_stream, json_transform(line, $shape) AS record
 FROM lines
 JOIN (
     SELECT unnest(range(first_line, first_line + lines)) AS n, part, stream AS file_stream FROM parts
-) AS part_of_line USING (n);
+) AS part_of_line USING (n)
+WHERE json_valid(line) AND ltrim(line)[1] = '{';
 
 -- name: fees
 -- How a fee given as a number, as {cost, currency}, or as a list of those becomes columns; kept whole in fees.
