@@ -98,7 +98,16 @@ ENVIRONMENT: dict[str, tuple[str, Callable[[str], Any]]] = {
     "OTEL_BLRP_SCHEDULE_DELAY": ("flush_interval_ms", float),
 }
 # The loader's own variables: known here only so that they are not called unknown.
-LOADER_VARIABLES = frozenset({"TRADETRAIL_DSN", "TRADETRAIL_TEST_DSN", "TRADETRAIL_BATCH_BYTES", "TRADETRAIL_DEBUG"})
+LOADER_VARIABLES = frozenset(
+    {
+        "TRADETRAIL_BATCH_BYTES",
+        "TRADETRAIL_DEBUG",
+        "TRADETRAIL_DSN",
+        "TRADETRAIL_METRICS_HOST",
+        "TRADETRAIL_METRICS_PORT",
+        "TRADETRAIL_TEST_DSN",
+    }
+)
 
 
 def settings_from_environment(environ: Mapping[str, str] | None = None, **given: Any) -> EmitterSettings:

@@ -46,7 +46,7 @@ def run(args: list[str]) -> int:
     """Run a command line; the exit code. A wrong one is a :class:`UsageError`."""
     command = get_command(app)
     try:
-        with command.make_context("tradetrail", list(args)) as context:
+        with command.make_context("tradetrail", _listing(args)) as context:
             code = command.invoke(context)
     except typer.Exit as done:
         return done.exit_code
@@ -60,6 +60,15 @@ def run(args: list[str]) -> int:
             raise
         raise UsageError(_usage(error)) from error
     return int(code or 0)
+
+
+def _listing(args: list[str]) -> list[str]:
+    """``validate --rules`` without a file lists the rules; an option's value cannot be left out in typer."""
+    listing = list(args)
+    for at, word in enumerate(args):
+        if args[0] == "validate" and word == "--rules" and (at + 1 == len(args) or args[at + 1].startswith("-")):
+            listing[at] = "--list-rules"
+    return listing
 
 
 def _usage(error: Any) -> str:

@@ -20,3 +20,6 @@ class LoadSettings:
     timeout_s: float | None = 60.0
     rescan_s: float = 5.0
     rules: Path | None = None
+    # Where watch serves its figures; None: nowhere.
+    metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"

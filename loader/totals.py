@@ -37,6 +37,13 @@ class Totals:
             self.reasons[reason] = self.reasons.get(reason, 0) + count
         self.examples = other.examples | self.examples
 
+    def __add__(self, other: Totals) -> Totals:
+        """Both in one that is new, without the figures of one run alone (segments, seconds, problems)."""
+        both = Totals()
+        both.add(self)
+        both.add(other)
+        return both
+
     def as_json(self) -> dict[str, Any]:
         values = asdict(self)
         del values["examples"]

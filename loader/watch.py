@@ -14,6 +14,7 @@ import sys
 import time
 from collections import deque
 from pathlib import Path
+from typing import Self
 
 import watchfiles
 from rich.console import Console
@@ -22,9 +23,14 @@ from rich.text import Text
 
 from emitter.segments import SegmentName
 
+from .errors import TransientError
+from .lag import whole_lines
 from .load import Loader
+from .rules import read_rules
 from .settings import LoadSettings
 from .show import errors_console, print_json
+from .standing import Standing
+from .tail import Tail
 from .text import count, one_line, size
 from .totals import Totals
 
@@ -36,6 +42,11 @@ _DEBOUNCE_MS = 50
 _GRACE_S = 2.0
 _APPEARS_S = 0.5
 _RATE_OVER_S = 10.0
+# A load that takes longer than this (a backlog, a database away) is looked at from outside: how much waits, and how
+# long. Each such look costs at most one part of its pause.
+_LOOK_AFTER_S = 0.2
+_LOOK_EVERY_S = 1.0
+_LOOK_PARTS = 20
 
 
 async def watch(settings: LoadSettings, *, json: bool = False) -> None:
@@ -44,16 +55,28 @@ async def watch(settings: LoadSettings, *, json: bool = False) -> None:
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
-    with _Teller(json=json) as teller:
-        await _Watch(settings, stop, teller).run()
+    standing = Standing(read_rules() + (read_rules(settings.rules) if settings.rules else []))
+    with contextlib.ExitStack() as stack:
+        where = None
+        if settings.metrics_port is not None:
+            from .prometheus import serve  # takes its time, and nothing else needs it
+
+            where = stack.enter_context(serve(standing, settings.metrics_host, settings.metrics_port))
+        teller = stack.enter_context(_Teller(standing, json=json))
+        if where:
+            _log.info("metrics for Prometheus at %s", where)
+        await _Watch(settings, stop, standing, teller).run()
 
 
 class _Watch:
-    def __init__(self, settings: LoadSettings, stop: asyncio.Event, teller: _Teller) -> None:
+    def __init__(self, settings: LoadSettings, stop: asyncio.Event, standing: Standing, teller: _Teller) -> None:
         self._settings = settings
         self._stop = stop
+        self._standing = standing
         self._teller = teller
         self._changed = asyncio.Event()
+        self._tail = Tail(settings.directory)
+        self._ledger_known = False
 
     async def run(self) -> None:
         await self._appears(self._settings.directory)
@@ -62,7 +85,7 @@ class _Watch:
         listening = asyncio.create_task(self._listen())
         try:
             await asyncio.sleep(0)  # it listens from here on, so that nothing falls between it and the first look
-            async with Loader(self._settings, self._teller.progress) as loader:
+            async with Loader(self._settings, lambda done, _: self._progressed(loader, done)) as loader:
                 await self._go_on(loader)
         finally:
             listening.cancel()
@@ -101,13 +124,16 @@ class _Watch:
                 return
             if rescan:
                 rescan_at = time.monotonic() + self._settings.rescan_s
-            self._teller.took(totals)
+            self._teller.took(totals, recovered=rescan)
+            if self._standing.lag.waiting.bytes != 0:
+                await self._look(loader)  # came meanwhile; or a file is no longer there, and nothing will come of it
             await self._sleep(max(0.0, rescan_at - time.monotonic()), self._changed)
 
     async def _take(self, loader: Loader, *, rescan: bool) -> Totals | None:
         """One look and what it brings; None where the end came first and the batch in flight was rolled back."""
         work = asyncio.create_task(loader.take(finish_dead=rescan))
         stopped = asyncio.create_task(self._stop.wait())
+        looking = asyncio.create_task(self._keep_looking(loader))
         try:
             await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
@@ -115,11 +141,36 @@ class _Watch:
             return await work if work.done() else None
         finally:
             stopped.cancel()
+            looking.cancel()
             if not work.done():
                 work.cancel()
                 await asyncio.wait({work})
                 if not work.cancelled():
                     work.exception()  # what the end broke off says nothing new
+
+    def _progressed(self, loader: Loader, done: int) -> None:
+        """The loader has looked at the directory (nothing is ``done`` yet), or committed one more batch."""
+        self._ledger_known = True
+        self._standing.connected = loader.connected
+        self._standing.progressed(loader.totals, committed=done > 0)
+        self._standing.lag.settle(loader.ledger)
+        self._teller.refresh()
+
+    async def _keep_looking(self, loader: Loader) -> None:
+        """Tell how much waits for as long as a take lasts."""
+        pause = _LOOK_AFTER_S
+        while True:
+            await asyncio.sleep(pause)
+            began = time.monotonic()
+            await self._look(loader)
+            pause = max(_LOOK_EVERY_S, _LOOK_PARTS * (time.monotonic() - began))
+
+    async def _look(self, loader: Loader) -> None:
+        self._standing.connected = loader.connected
+        with contextlib.suppress(OSError):  # the loader says what is wrong with the directory
+            ends = await asyncio.to_thread(whole_lines, self._tail, dict(loader.ledger))
+            self._standing.lag.look(ends, loader.ledger if self._ledger_known else None)
+        self._teller.refresh()
 
     async def _sleep(self, seconds: float, *events: asyncio.Event) -> None:
         """Until one of the events, the end, or the time is up."""
@@ -132,20 +183,18 @@ class _Watch:
 class _Teller(logging.Handler):
     """Tells what happens: a line that lives on a terminal, else log lines; with ``json`` each batch on stdout."""
 
-    def __init__(self, *, json: bool) -> None:
+    def __init__(self, standing: Standing, *, json: bool) -> None:
         super().__init__(logging.INFO)
+        self._standing = standing
         self._json = json
-        self._all = Totals()
-        self._behind = 0
         self._last_error = ""
-        self._problems: dict[str, str] = {}
         self._recent: deque[tuple[float, int]] = deque()
         self._console: Console = errors_console()
         self._live: Live | None = None
         if sys.stderr.isatty():
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
 
-    def __enter__(self) -> _Teller:
+    def __enter__(self) -> Self:
         _log.addHandler(self)
         _log.setLevel(logging.INFO)
         _log.propagate = False
@@ -157,34 +206,32 @@ class _Teller(logging.Handler):
     def __exit__(self, *_: object) -> None:
         if self._live:
             self._live.stop()
-        _log.info("stopped after %s, %s rejected", count(self._all.records, "record"), f"{self._all.rejected:,}")
+        totals = self._standing.totals
+        _log.info("stopped after %s, %s rejected", count(totals.records, "record"), f"{totals.rejected:,}")
         _log.removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
+        for error in record.args if isinstance(record.args, tuple) else ():
+            if isinstance(error, TransientError):  # the loader says so before it tries again
+                self._standing.failed(error)
         words = one_line(record.getMessage())
         if record.levelno >= logging.WARNING:
             self._last_error = words
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
         line = Text(f"{stamp} {record.levelname.lower()} {words}")
         self._console.print(line, soft_wrap=True)
-        self._refresh()
+        self.refresh()
 
-    def progress(self, done: int, total: int) -> None:
-        """What the loader has before it."""
-        self._behind = total - done
-        self._refresh()
-
-    def took(self, totals: Totals) -> None:
-        """What one look brought."""
-        for file, problem in totals.problems.items():
-            if self._problems.get(file) != problem:
+    def took(self, totals: Totals, *, recovered: bool) -> None:
+        """What one take brought; ``recovered``: it looked for dead streams too."""
+        known = self._standing.problems
+        self._standing.took(totals, recovered=recovered)
+        for file, problem in self._standing.problems.items():
+            if known.get(file) != problem:
                 _log.warning("%s: %s", file, problem)
-        self._problems = totals.problems
-        self._all.add(totals)
-        self._recent.append((time.monotonic(), totals.records))
         if totals.bytes:
             self._tell(totals)
-        self._refresh()
+        self.refresh()
 
     def _tell(self, totals: Totals) -> None:
         if self._json:
@@ -199,17 +246,17 @@ class _Teller(logging.Handler):
         if totals.lost:
             _log.warning("the log declares %s lost", count(totals.lost, "record"))
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """Show how it stands, where there is a terminal."""
         if self._live is None:
             return
-        now = time.monotonic()
-        while self._recent and self._recent[0][0] < now - _RATE_OVER_S:
+        now, totals, waiting = time.monotonic(), self._standing.totals, self._standing.lag.waiting.bytes
+        self._recent.append((now, totals.records))
+        while self._recent[0][0] < now - _RATE_OVER_S:
             self._recent.popleft()
-        rate = sum(records for _, records in self._recent) / _RATE_OVER_S
-        words = (
-            f"{count(self._all.records, 'record')}  {rate:,.0f}/s  {self._all.rejected:,} rejected  "
-            f"{size(self._behind)} behind"
-        )
+        rate = (totals.records - self._recent[0][1]) / _RATE_OVER_S
+        behind = "? behind" if waiting is None else f"{size(waiting)} behind"
+        words = f"{count(totals.records, 'record')}  {rate:,.0f}/s  {totals.rejected:,} rejected  {behind}"
         if self._last_error:
             words += f"  last error: {self._last_error}"
         self._live.update(Text(words, no_wrap=True, overflow="ellipsis"), refresh=True)

@@ -22,6 +22,7 @@ IN_WHEEL = (
     "loader/sql/load/merge.sql",
     "loader/sql/migrations/0001_schema.sql",
     "loader/examples/bot.py",
+    "loader/examples/tradetrail-watch.service",
 )
 IN_SDIST = ("pyproject.toml", "README.md", "LICENSE", "emitter/audit.py", "loader/sql/load/merge.sql")
 EMIT = """

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from ..errors import UsageError
 from ..judge import Verdict, judge
-from ..options import DEFAULT_DIRECTORY, Directory, Json, Rules, example
+from ..options import DEFAULT_DIRECTORY, Directory, Json, example
 from ..query import Answer, RawLog
 from ..rules import Rule, read_rules
 from ..show import cell, console, plain, print_findings, print_json, table
@@ -42,8 +42,13 @@ def validate(
     ] = None,
     *,
     directory: Directory = DEFAULT_DIRECTORY,
-    rules: Rules = None,
-    list_rules: Annotated[bool, typer.Option("--list-rules", help="List the rules, and end.")] = False,
+    rules: Annotated[
+        Path | None,
+        typer.Option("--rules", metavar="[FILE]", help="Rules of your own, added to the built-in ones; no FILE: list."),
+    ] = None,
+    list_rules: Annotated[
+        bool, typer.Option("--list-rules", help="List the rules, those of --rules FILE too, and end.")
+    ] = False,
     json: Json = False,
 ) -> int:
     """Check segment files as the loader would, without a database. Nothing is written.

@@ -135,6 +135,24 @@ def watch(
         float,
         typer.Option(min=0.1, metavar="SECONDS", help="How often to look without being told."),
     ] = _DEFAULTS.rescan_s,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            envvar="TRADETRAIL_METRICS_PORT",
+            metavar="PORT",
+            help="Serve figures for Prometheus on this port, at /metrics (0: any free one). Off unless given.",
+        ),
+    ] = None,
+    metrics_host: Annotated[
+        str,
+        typer.Option(
+            envvar="TRADETRAIL_METRICS_HOST",
+            metavar="ADDRESS",
+            help="The address to serve them on; whoever reaches it can read them.",
+        ),
+    ] = _DEFAULTS.metrics_host,
     json: Json = False,
 ) -> None:
     """Load what is new as it comes, until SIGTERM or Ctrl-C.
@@ -144,6 +162,13 @@ def watch(
     """
     with database_at(dsn) as there:
         settings = LoadSettings(
-            directory=directory, dsn=there, rules=rules, batch_bytes=batch_bytes, timeout_s=None, rescan_s=rescan
+            directory=directory,
+            dsn=there,
+            rules=rules,
+            batch_bytes=batch_bytes,
+            timeout_s=None,
+            rescan_s=rescan,
+            metrics_port=metrics_port,
+            metrics_host=metrics_host,
         )
         run(keep_watching(settings, json=json))

@@ -328,10 +328,17 @@ def test_validate_takes_segment_files_only(log: Path, tmp_path: Path) -> None:
     assert "no such file" in one_line(tradetrail("validate", log / f"x.{'a' * 32}.000001.jsonl"), 2)
 
 
-def test_the_rules_are_listed() -> None:
-    listed = {rule["rule"]: rule for rule in answer("validate", "--list-rules")}
+def test_the_rules_are_listed(tmp_path: Path) -> None:
+    listed = {rule["rule"]: rule for rule in answer("validate", "--rules")}
     assert listed["field_missing"]["severity"] == "reject"
-    assert "number_rounded" in tradetrail("validate", "--list-rules").stdout
+    assert "number_rounded" in tradetrail("validate", "--rules").stdout
+    mine = tmp_path / "mine.sql"
+    lines = ("-- rule: too_cheap", "-- for: trade", "-- severity: reject", "-- says: sold for {value}", "-- value: price")
+    mine.write_text("\n".join((*lines, "price = '0'")))
+    with_mine = {rule["rule"]: rule for rule in answer("validate", "--rules", mine, "--list-rules")}
+    assert with_mine == listed | {
+        "too_cheap": {"rule": "too_cheap", "severity": "reject", "applies_to": "trade", "says": "sold for {value}"}
+    }
 
 
 def test_backfill_then_load(tmp_path: Path, dsn: str) -> None:

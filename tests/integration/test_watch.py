@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,9 +16,9 @@ import pytest
 from emitter import AuditLog
 from emitter.segments import new_stream
 from loader.database import Database
-from tests.command import ORDER, SCRIPT, environment, record, segment, tradetrail
+from tests.command import ORDER, record, segment, tradetrail
+from tests.watching import rows, until, until_rows, watching
 
-PATIENCE_S = 20.0
 KILLED_BOT = """
 import os, sys
 from emitter import AuditLog
@@ -32,63 +30,11 @@ os.kill(os.getpid(), 9)
 """
 
 
-class Watching:
-    """A running ``watch``."""
-
-    def __init__(self, directory: Path, dsn: str, *args: str) -> None:
-        self.out = directory.parent / "watch.out"
-        self.err = directory.parent / "watch.err"
-        with self.out.open("w") as out, self.err.open("w") as err:
-            self.process = subprocess.Popen(
-                [SCRIPT, "watch", "--dir", directory, "--dsn", dsn, *args], stdout=out, stderr=err, env=environment()
-            )
-
-    def stop(self, signum: int = signal.SIGTERM) -> None:
-        """End it as an operator does; it must be quick, clean and without a traceback."""
-        asked = time.monotonic()
-        self.process.send_signal(signum)
-        assert self.process.wait(10) == 0, self.err.read_text()
-        assert time.monotonic() - asked < 5
-        assert "Traceback" not in self.err.read_text()
-
-    def says(self, words: str) -> Callable[[], bool]:
-        return lambda: words in self.err.read_text()
-
-
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     path = tmp_path / "audit"
     path.mkdir(mode=0o700)
     return path
-
-
-@contextlib.contextmanager
-def watching(directory: Path, dsn: str, *args: str) -> Iterator[Watching]:
-    running = Watching(directory, dsn, *args)
-    try:
-        yield running
-    finally:
-        if running.process.poll() is None:
-            running.process.kill()
-            running.process.wait(10)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition; the limit is for failures only."""
-    limit = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < limit, "it does not come"
-        time.sleep(0.01)
-
-
-async def rows(db: Database, stream: str, table: str = "events") -> int:
-    return int(await db.fetchval(f"SELECT count(*) FROM monitoring.{table} WHERE stream = $1", stream))
-
-
-async def until_rows(db: Database, stream: str, wanted: int, table: str = "events") -> None:
-    limit = time.monotonic() + PATIENCE_S
-    while await rows(db, stream, table) != wanted:
-        assert time.monotonic() < limit, f"{await rows(db, stream, table)} rows, not {wanted}"
 
 
 async def test_a_record_is_visible_soon(directory: Path, dsn: str, db: Database) -> None:
@@ -220,7 +166,7 @@ def test_an_idle_watch_costs_next_to_nothing(directory: Path, dsn: str) -> None:
     if not Path("/proc/self/stat").exists():
         pytest.skip("asks /proc")
     segment(directory, record("a" * 32, 1), stream="a" * 32)
-    with watching(directory, dsn) as watch:
+    with watching(directory, dsn, "--metrics-port", "0") as watch:
         until(watch.says("1 record in"))
         before, started = used(watch.process.pid), time.monotonic()
         with pytest.raises(subprocess.TimeoutExpired):
