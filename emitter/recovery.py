@@ -52,19 +52,25 @@ class Recovered:
     problems: list[str] = field(default_factory=list)
 
 
-def recover(directory: Path, *, ring_dir: Path | None = None) -> Recovered:
+def recover(directory: Path, *, ring_dir: Path | None = None, finished: set[str] | None = None) -> Recovered:
     """Finish all dead streams of a directory. Living ones, and those that another finishes just now, are left alone.
 
-    ``ring_dir``, where given, is also searched for rings of this directory that never got a segment.
+    ``ring_dir``, where given, is also searched for rings of this directory that never got a segment. ``finished``
+    remembers for the next time which streams have reached their end, so that they are not looked at again.
     """
     result = Recovered()
     streams: dict[str, list[SegmentName]] = {}
     for name in list_segments(directory):
         streams.setdefault(name.stream, []).append(name)
     for stream, names in streams.items():
+        if finished is not None and stream in finished:
+            continue
         try:
-            if _Stream(directory, names, result).recover():
+            found = _Stream(directory, names, result)
+            if found.recover():
                 result.streams.append(stream)
+            elif finished is not None and found.is_finished():
+                finished.add(stream)
         except (RingDamaged, SegmentDamaged) as error:
             result.problems.append(str(error))
         except PermissionError as error:  # a loader under another user may read and not finish
@@ -108,14 +114,25 @@ class _Stream:
     def named(self, number: int) -> SegmentName:
         return SegmentName(self.names[-1].stream, number, self.names[-1].service)
 
+    def ring(self) -> Path | None:
+        """Its ring, where that is still there."""
+        header = self.header
+        ring = Path(header.ring) if header and header.ring and header.boot_id == boot_id() else None
+        return ring if ring is not None and ring.exists() else None
+
+    def is_finished(self) -> bool:
+        """Whether nobody will write to it any more: it has its last footer, and no ring."""
+        last = self.names[-1]
+        if self.header is None or self.ring() is not None or read_footer(self.path(last)) is None:
+            return False
+        # A writer that lives makes the next file before it closes one, maybe after this directory was listed.
+        return not self.path(last.next()).exists()
+
     def recover(self) -> bool:
         """Finish it where its owner is dead; whether anything was to do."""
-        header = self.header
+        header, ring = self.header, self.ring()
         if header is None:
             return self._finish_unbegun()
-        ring = Path(header.ring) if header.ring and header.boot_id == boot_id() else None
-        if ring is not None and not ring.exists():
-            ring = None
         if ring is None and read_footer(self.path(self.names[-1])):
             return False
         with contextlib.ExitStack() as held:

@@ -13,12 +13,13 @@ import fcntl
 import os
 import re
 import secrets
+import stat
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 
@@ -72,6 +73,7 @@ class SegmentName:
         return cls(stream, number, _UNSAFE.sub("-", service)[:80])
 
     @classmethod
+    @lru_cache(maxsize=1 << 16)  # a directory of thousands is listed again and again
     def parse(cls, name: str) -> SegmentName | None:
         """The identity in a file's name, or None where it is no segment's name."""
         match = _NAME.fullmatch(name)
@@ -233,16 +235,28 @@ def parse_footer(line: bytes) -> Footer | None:
         return None
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read it; an OSError for what is no regular file: nobody waits for the other end of a FIFO."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "is no regular file", str(path))
+        return os.fdopen(fd, "rb")
+    except BaseException:
+        os.close(fd)
+        raise
+
+
 def read_header(path: Path) -> Header | None:
     """The header of a segment file, or None while its first line is not whole (or is not a header)."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         line = file.readline(_HEADER_MAX_BYTES)
     return parse_header(line) if line.endswith(b"\n") else None
 
 
 def read_footer(path: Path) -> Footer | None:
     """The footer of a segment file, or None where its last line is no whole footer."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - _FOOTER_MAX_BYTES))
         tail = file.read()
@@ -252,10 +266,14 @@ def read_footer(path: Path) -> Footer | None:
 
 
 def list_segments(directory: Path) -> list[SegmentName]:
-    """The segments in a directory, by stream and number. What has another name is not one."""
+    """The segments in a directory, by stream and number. What has another name, or is no regular file, is not one."""
     with os.scandir(directory) as entries:
-        names = (SegmentName.parse(entry.name) for entry in entries)
-        return sorted(name for name in names if name is not None)
+        names = (SegmentName.parse(entry.name) for entry in entries if entry.is_file(follow_symlinks=False))
+        return sorted((name for name in names if name is not None), key=_place)
+
+
+def _place(name: SegmentName) -> tuple[str, int, str]:
+    return name.stream, name.number, name.service
 
 
 def create_segment(path: Path, *, mode: int = 0o600, gid: int = -1) -> int:

@@ -12,7 +12,7 @@ import logging
 import random
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -51,6 +51,7 @@ class Loader:
         self._sql = statements.load("load/merge.sql")
         self._rules = read_rules() + (read_rules(settings.rules) if settings.rules else [])
         self._tail = Tail(settings.directory)
+        self._finished: set[str] = set()  # streams that recovery need not look at again
         self._database: Database | None = None
         self._columns: dict[str, dict[str, Column]] = {}
         self._ledger: dict[tuple[str, int], Progress] = {}
@@ -83,16 +84,19 @@ class Loader:
             await self._database.close()
         self._stack.close()
 
-    async def take(self, *, finish_dead: bool = True) -> Totals:
+    async def take(
+        self, *, finish_dead: bool = True, changed: Collection[str] | None = None, all_again: bool = True
+    ) -> Totals:
         """Load everything that is there now; what came of it.
 
         ``finish_dead``: first finish the streams whose writer died, so that what its ring still holds is there too.
+        ``changed`` and ``all_again`` say which files are looked at, as :meth:`loader.tail.Tail.scan` has it.
         """
         started = time.monotonic()
         totals = self.totals = Totals()
         touched: set[SegmentName] = set()
         if finish_dead:
-            recovered = await asyncio.to_thread(recover, self.settings.directory)
+            recovered = await asyncio.to_thread(recover, self.settings.directory, finished=self._finished)
             for problem in recovered.problems:
                 file, _, words = problem.partition(": ")
                 totals.problems.setdefault(Path(file).name, words)
@@ -101,7 +105,7 @@ class Loader:
         while again:
             again, looked = False, dict(self._ledger)
             try:
-                scan = await asyncio.to_thread(self._tail.scan, self._ledger)
+                scan = await asyncio.to_thread(self._tail.scan, self._ledger, changed, all_again=all_again)
             except OSError as error:
                 raise EnvironmentFault(f"{self.settings.directory}: cannot be read: {error.strerror}") from error
             self._voids = scan.voids
@@ -110,7 +114,7 @@ class Loader:
             self._progress(done, total)
             try:
                 async with contextlib.aclosing(
-                    self._prepared(batches(scan.pending, self._temporary, self.settings.batch_bytes))
+                    self._prepared(batches(scan.pending, self._temporary, self.settings.batch_bytes, totals.problems))
                 ) as all_:
                     async for prepared in all_:
                         totals.add(await self._with_patience(self._commit, prepared))

@@ -284,7 +284,9 @@ class Check:
                 value = f"TRY_CAST({name} AS {integer_type(column)})"
             columns.append(f"{value} AS {name}")
         accepted = f"SELECT {', '.join(columns)} FROM records WHERE kind = '{kind.name}'"
-        return accepted if self._clean else f"{accepted} AND n NOT IN (SELECT n FROM findings WHERE severity = 'reject')"
+        return (
+            accepted if self._clean else f"{accepted} AND n NOT IN (SELECT n FROM findings WHERE severity = 'reject')"
+        )
 
     def unsettled(self) -> list[tuple[str, int, int]]:
         """(stream, first seq, last seq) of changes to orders that ``rows(settle=True)`` did not fold."""

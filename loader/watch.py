@@ -42,6 +42,8 @@ _DEBOUNCE_MS = 50
 _GRACE_S = 2.0
 _APPEARS_S = 0.5
 _RATE_OVER_S = 10.0
+# How often files that were closed and loaded are looked at again, in case somebody touched them.
+_ALL_AGAIN_S = 60.0
 # A load that takes longer than this (a backlog, a database away) is looked at from outside: how much waits, and how
 # long. Each such look costs at most one part of its pause.
 _LOOK_AFTER_S = 0.2
@@ -75,6 +77,7 @@ class _Watch:
         self._standing = standing
         self._teller = teller
         self._changed = asyncio.Event()
+        self._files: set[str] = set()  # that changed, by name
         self._tail = Tail(settings.directory)
         self._ledger_known = False
 
@@ -109,29 +112,33 @@ class _Watch:
             ignore_permission_denied=True,
         )
         try:
-            async for _ in changes:
+            async for some in changes:
+                self._files |= {Path(path).name for _, path in some}
                 self._changed.set()
         except (OSError, RuntimeError) as error:  # no inotify, or no more of it
             _log.warning("changes are not told (%s); looking every %g s", error, self._settings.rescan_s)
 
     async def _go_on(self, loader: Loader) -> None:
-        rescan_at = 0.0
+        rescan_at = all_again_at = 0.0
         while not self._stop.is_set():
             self._changed.clear()
-            rescan = time.monotonic() >= rescan_at
-            totals = await self._take(loader, rescan=rescan)
+            changed, self._files = self._files, set()
+            now = time.monotonic()
+            rescan, all_again = now >= rescan_at, now >= all_again_at
+            totals = await self._take(loader, None if rescan else changed, all_again=all_again)
             if totals is None:
                 return
             if rescan:
                 rescan_at = time.monotonic() + self._settings.rescan_s
+                all_again_at = all_again_at if not all_again else time.monotonic() + _ALL_AGAIN_S
             self._teller.took(totals, recovered=rescan)
             if self._standing.lag.waiting.bytes != 0:
                 await self._look(loader)  # came meanwhile; or a file is no longer there, and nothing will come of it
             await self._sleep(max(0.0, rescan_at - time.monotonic()), self._changed)
 
-    async def _take(self, loader: Loader, *, rescan: bool) -> Totals | None:
+    async def _take(self, loader: Loader, changed: set[str] | None, *, all_again: bool) -> Totals | None:
         """One look and what it brings; None where the end came first and the batch in flight was rolled back."""
-        work = asyncio.create_task(loader.take(finish_dead=rescan))
+        work = asyncio.create_task(loader.take(finish_dead=changed is None, changed=changed, all_again=all_again))
         stopped = asyncio.create_task(self._stop.wait())
         looking = asyncio.create_task(self._keep_looking(loader))
         try:

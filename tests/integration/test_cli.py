@@ -333,7 +333,13 @@ def test_the_rules_are_listed(tmp_path: Path) -> None:
     assert listed["field_missing"]["severity"] == "reject"
     assert "number_rounded" in tradetrail("validate", "--rules").stdout
     mine = tmp_path / "mine.sql"
-    lines = ("-- rule: too_cheap", "-- for: trade", "-- severity: reject", "-- says: sold for {value}", "-- value: price")
+    lines = (
+        "-- rule: too_cheap",
+        "-- for: trade",
+        "-- severity: reject",
+        "-- says: sold for {value}",
+        "-- value: price",
+    )
     mine.write_text("\n".join((*lines, "price = '0'")))
     with_mine = {rule["rule"]: rule for rule in answer("validate", "--rules", mine, "--list-rules")}
     assert with_mine == listed | {

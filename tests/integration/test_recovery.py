@@ -20,7 +20,7 @@ import emitter.writer
 from emitter import AuditLog
 from emitter.memory import HEAD, SYNC_BEGUN, SYNCED
 from emitter.recovery import Recovered, recover
-from emitter.segments import list_segments
+from emitter.segments import SegmentName, header_line, list_segments
 from emitter.shared import list_rings, open_shared
 
 from ..bots import Bot, Snapshot, dying, ended, failing, forked, recovered, tmpfs_folder
@@ -617,12 +617,43 @@ def test_one_bad_stream_does_not_keep_the_others_from_being_finished(
 ) -> None:
     stopped(log, settings)
     bad = log / "a.0199e3c6a7b27c0e8d41c2f1a0b3d4e5.000001.jsonl"
-    bad.mkdir()
+    name = SegmentName.parse(bad.name)
+    assert name is not None
+    bad.write_bytes(
+        header_line(name, service="a", resource={}, pid=1, ring=str(log), previous_sha256=None, replaces=())
+    )
     found = recover(log, ring_dir=ring_dir)
     assert len(found.streams) == 1
     assert [bad.name in problem for problem in found.problems] == [True]
-    bad.rmdir()
+    bad.unlink()
     held(log, [1, 2, 3, 4, 5])
+
+
+def test_what_is_no_regular_file_is_no_segment(log: Path, ring_dir: Path, settings: dict[str, Any]) -> None:
+    stopped(log, settings)
+    names = [f"a.0199e3c6a7b27c0e8d41c2f1a0b3d4e{n}.000001.jsonl" for n in range(4)]
+    (log / names[0]).mkdir()
+    os.mkfifo(log / names[1])  # opening it would wait for somebody who writes
+    (log / names[2]).symlink_to("/etc/hostname")
+    (log / names[3]).symlink_to("nowhere")
+    found = recover(log, ring_dir=ring_dir)
+    assert (len(found.streams), found.problems) == (1, [])
+    assert not (log / "nowhere").exists()
+
+
+def test_finished_streams_are_not_looked_at_again(log: Path, settings: dict[str, Any]) -> None:
+    finished: set[str] = set()
+    stopped(log, settings)
+    stream = list_segments(log)[0].stream
+    assert recover(log, finished=finished).streams == [stream]
+    assert finished == set(), "it was not finished when it was looked at"
+    with AuditLog(log, **settings) as living:
+        living.event("x")
+        assert recover(log, finished=finished).streams == []
+        assert finished == {stream}
+        for path in log.glob(f"*.{stream}.*"):
+            path.chmod(0)  # for all but root: it is not even opened
+        assert recover(log, finished=finished).problems == []
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root to become another user")
