@@ -9,6 +9,7 @@ A rule is a block of ``-- key: value`` lines and a condition in DuckDB's SQL::
     NOT is_number({field})
 
 ``says`` is the sentence for people; ``{value}`` in it is the field's text, or the expression of a ``value:`` line.
+``within:`` may give a cheaper condition that every record meets which breaks the rule: most are asked no more.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from .database import Column
 from .errors import UsageError
 from .statements import sql_dir
 
-_KEYS = ("rule", "for", "each", "severity", "says", "value")
+_KEYS = ("rule", "for", "each", "severity", "says", "value", "within")
 _SORTS = ("required", "number", "bounded", "integer", "time", "limited", "not_null")
 _FOR = ("line", "record", *(kind.name for kind in KINDS))
 _DIRECTIVE = re.compile(r"-- ([a-z]+): (.*)")
@@ -45,6 +46,7 @@ class Rule:
     applies_to: tuple[str, ...] = ("record",)
     each: str | None = None
     value: str = "NULL"
+    within: str | None = None
 
 
 def read_rules(path: Path | None = None) -> list[Rule]:
@@ -109,6 +111,7 @@ def _rule(keys: dict[str, str], condition: str, where: str) -> Rule:
         applies_to=tuple(keys.get("for", "record").split()),
         each=keys.get("each"),
         value=keys.get("value", "NULL"),
+        within=keys.get("within"),
     )
 
 
@@ -130,15 +133,17 @@ def judgement(rules: list[Rule], columns: Columns) -> Judgement:
 
     ``columns`` are the real columns by table; without them (checking files alone) the rules about columns are out.
     """
-    conditions: dict[str, list[str]] = {"lines": [], "records": []}
+    # Rules that share what they lie within share that question: a dict keeps each once, in order.
+    conditions: dict[str, dict[str, None]] = {"lines": {}, "records": {}}
     findings = []
     for place, rule in enumerate(rules):
         instances = _instances(rule.each, columns) if rule.each else [("", rule.applies_to, {})]
         for field, kinds, words in instances:
             value = f'"{field}"' if field else rule.value
-            condition = _condition(rule, kinds, {"field": value, "value": value, **words})
+            filled = {"field": value, "value": value, **words}
+            condition = _condition(rule.condition, kinds, filled)
             source = "lines" if kinds == ("line",) else "records"
-            conditions[source].append(f"({condition})")
+            conditions[source][f"({_condition(rule.within or rule.condition, kinds, filled)})"] = None
             findings.append(
                 f"SELECT n, {place} AS place, '{rule.name}' AS rule, '{rule.severity}' AS severity, "
                 f"{_sentence(rule, field, value, words)} AS says FROM doubtful_{source} WHERE {condition}"
@@ -150,8 +155,8 @@ def judgement(rules: list[Rule], columns: Columns) -> Judgement:
     )
 
 
-def _condition(rule: Rule, kinds: tuple[str, ...], words: Mapping[str, str]) -> str:
-    condition = _fill(rule.condition, words)
+def _condition(text: str, kinds: tuple[str, ...], words: Mapping[str, str]) -> str:
+    condition = _fill(text, words)
     if kinds == ("line",):
         return condition
     if kinds == ("record",):

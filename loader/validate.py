@@ -158,6 +158,7 @@ class Check:
         self._clean = doubts == (False,)
         if not self._clean:
             run(f"INSERT INTO findings {rules.findings}")
+            self._clean = run("SELECT NOT EXISTS (FROM findings)").fetchone() == (True,)
 
     def _insert(self, table: str, rows: Sequence[tuple[object, ...]]) -> None:
         if rows:

@@ -1,7 +1,8 @@
 -- The rules that a line is held to, one path for all kinds of records. A rule that says "reject" keeps its line out of
 -- the tables; one that says "repair" loads it with the change it names. Both are noted in monitoring.audit_rejects with
 -- the whole line. Where a rule has "each", it stands for every field (or real column) of that sort:
--- {field} is the field, {value} its text, {limit} what the column holds.
+-- {field} is the field, {value} its text, {limit} what the column holds. "within" is what every record that breaks the rule
+-- also meets, and is cheaper to ask.
 
 -- rule: not_utf8
 -- for: line
@@ -108,12 +109,14 @@ order_id IS NULL AND client_order_id IS NULL
 -- each: number
 -- severity: reject
 -- says: {field} is no number: {value}
+-- within: NOT is_number({field})
 NOT is_number({field}) AND NOT is_infinite_or_nan({field})
 
 -- rule: number_not_finite
 -- each: number
 -- severity: repair
 -- says: {field} was {value}, loaded as NULL
+-- within: NOT is_number({field})
 is_infinite_or_nan({field})
 
 -- rule: number_too_large
@@ -132,6 +135,7 @@ is_number({field}) AND TRY_CAST({field} AS {limit}) IS NOT NULL AND decimals({fi
 -- each: integer
 -- severity: repair
 -- says: {field} was no whole number that its column holds, loaded as NULL: {value}
+-- within: NOT regexp_full_match({field}, '[0-9]{1,18}') OR TRY_CAST({field} AS {limit}) IS NULL
 {field} IS NOT NULL AND (TRY_CAST({field} AS {limit}) IS NULL OR NOT is_number({field}) OR decimals({field}) > 0)
 
 -- rule: time_unreadable
