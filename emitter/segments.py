@@ -265,10 +265,13 @@ def read_footer(path: Path) -> Footer | None:
     return parse_footer(tail[tail.rfind(b"\n", 0, -1) + 1 :])
 
 
-def list_segments(directory: Path) -> list[SegmentName]:
-    """The segments in a directory, by stream and number. What has another name, or is no regular file, is not one."""
+def list_segments(directory: Path, *, odd: bool = False) -> list[SegmentName]:
+    """The segments in a directory, by stream and number. What has another name is not one.
+
+    ``odd``: with what has such a name and is no regular file.
+    """
     with os.scandir(directory) as entries:
-        names = (SegmentName.parse(entry.name) for entry in entries if entry.is_file(follow_symlinks=False))
+        names = (SegmentName.parse(entry.name) for entry in entries if odd or entry.is_file(follow_symlinks=False))
         return sorted((name for name in names if name is not None), key=_place)
 
 

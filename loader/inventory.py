@@ -47,7 +47,7 @@ class Inventory:
 def segments_in(directory: Path) -> list[SegmentName]:
     """The segments of a directory; one that is missing is a :class:`UsageError`."""
     try:
-        return list_segments(directory)
+        return list_segments(directory, odd=True)
     except FileNotFoundError as error:
         raise UsageError(f"{directory}: there is no such directory; give the log directory with --dir") from error
     except NotADirectoryError as error:
