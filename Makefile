@@ -10,7 +10,7 @@ READY  := $(VENV)/.ready
 RIVALS := $(VENV)/rivals
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults lint type bench bench-emit wheel-test lock clean
+.PHONY: help setup demo test test-faults lint type bench bench-emit bench-load wheel-test lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +33,7 @@ demo: $(READY) ## Run the example bot, the loader and an embedded PostgreSQL, an
 test: $(READY) ## Run the tests (ARGS="-k recovery" to choose)
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-faults: $(READY) ## Run the long tests: hundreds of kills, full and failing disks (as root: all of them)
+test-faults: $(READY) ## Run the long tests: hundreds of kills, failing disks, millions of rows (as root: all of them)
 	@$(BIN)/python -m pytest -m long -v $(ARGS)
 
 lint: $(READY) ## Check style and format
@@ -47,6 +47,9 @@ bench: $(RIVALS)/.ready ## Measure, each figure beside a rival in the same run
 
 bench-emit: $(RIVALS)/.ready ## Measure a call of the log beside other loggers (ARGS=--quick: 20 seconds, ARGS=--json)
 	@$(BIN)/python -m benchmarks.emit $(ARGS)
+
+bench-load: $(RIVALS)/.ready ## Measure the loader beside psql, asyncpg and dlt (25 minutes; ARGS=--quick: half a minute)
+	@$(BIN)/python -m benchmarks.load $(ARGS)
 
 $(RIVALS)/.ready: requirements-bench.lock | $(READY)
 	@echo "Installing the rivals that requirements-bench.lock pins into $(RIVALS) ..." >&2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from . import emit
+from .load import __main__ as load
 
 if __name__ == "__main__":
     emit.main()
+    load.main()

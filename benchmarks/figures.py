@@ -92,16 +92,17 @@ def aims(found: Mapping[str, Any]) -> list[dict[str, object]]:
     late, told = found["loop_late_microseconds"].get("1000", {}), []
     none, ours = late.get(NONE, {}).get("p99"), late.get(OURS, {}).get("p99")
     if none and ours:
-        told.append(_aim("loop at 1,000/s: p99 later than without a logger by (us)", ours - none, LOOP_LATE_MOST_US))
+        told.append(aim("loop at 1,000/s: p99 later than without a logger by (us)", ours - none, LOOP_LATE_MOST_US))
     stalled = found["disk_stalled"].get(OURS, {})
     before, during = stalled.get("before", {}).get("p99.9"), stalled.get("during", {}).get("p99.9")
     if before and during:
-        told.append(_aim("disk stalled: p99.9 of a call, times that before", during / before, STALLED_MOST))
-        told.append(_aim("disk stalled: records lost", stalled["given"] - stalled["found"], 0))
+        told.append(aim("disk stalled: p99.9 of a call, times that before", during / before, STALLED_MOST))
+        told.append(aim("disk stalled: records lost", stalled["given"] - stalled["found"], 0))
     if killed := found["killed"].get(OURS):
-        told.append(_aim("kill -9: records lost", killed["returned"] - killed["found"], 0))
+        told.append(aim("kill -9: records lost", killed["returned"] - killed["found"], 0))
     return told
 
 
-def _aim(what: str, figure: float, most: float) -> dict[str, object]:
+def aim(what: str, figure: float, most: float) -> dict[str, object]:
+    """What was found beside what is wanted: met or missed, never an error."""
     return {"what": what, "figure": figure, "at_most": most, "met": figure <= most}

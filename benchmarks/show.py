@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -124,6 +124,14 @@ def killed(found: Mapping[str, Any]) -> Table:
     return made
 
 
+def show_aims(console: Console, aims: Iterable[Mapping[str, Any]]) -> None:
+    for aim in aims:
+        colour, word = ("green", "met") if aim["met"] else ("red", "missed")
+        console.print(
+            f"{aim['what']}: {aim['figure']:.2f}, wanted at most {aim['at_most']:g}: [{colour}]{word}[/{colour}]"
+        )
+
+
 def show(found: Mapping[str, Any]) -> None:
     """All tables, and what there is to know about them."""
     console = Console()
@@ -133,11 +141,7 @@ def show(found: Mapping[str, Any]) -> None:
         console.print(calls(case, found))
     for made in (loop, memory, stalled, killed):
         console.print(made(found))
-    for aim in found["aims"]:
-        colour, word = ("green", "met") if aim["met"] else ("red", "missed")
-        console.print(
-            f"{aim['what']}: {aim['figure']:.2f}, wanted at most {aim['at_most']:g}: [{colour}]{word}[/{colour}]"
-        )
+    show_aims(console, found["aims"])
     for name, why in found["missing"].items():
         console.print(f"Not measured: {CONTESTANTS[name].title}: {why}", markup=False)
     machine = found["machine"]
