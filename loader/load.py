@@ -180,7 +180,7 @@ class Loader:
             key = (part.name.stream, part.name.number)
             before = self._ledger.get(key)
             last_seq = count.last_seq if count.last_seq is not None else before.last_seq if before else None
-            self._ledger[key] = Progress(part.stop, False, last_seq)
+            self._ledger[key] = Progress(part.stop, count.closed, last_seq)
 
     # -- the connection --
 

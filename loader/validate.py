@@ -74,6 +74,7 @@ class PartCount:
     rejected: int
     first_seq: int | None
     last_seq: int | None
+    closed: bool
 
 
 @dataclass(frozen=True, slots=True)

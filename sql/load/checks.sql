@@ -217,12 +217,15 @@ JOIN lines USING (n)
 ORDER BY n;
 
 -- name: per_part
--- What each part of a batch holds: lines, records, rejects, first and last seq.
-SELECT part, lines, lines - coalesce(control, 0) AS records, coalesce(rejected, 0) AS rejected, read.first_seq, read.last_seq
+-- What each part of a batch holds: lines, records, rejects, first and last seq, and whether its segment ends there.
+SELECT
+    part, lines, lines - coalesce(control, 0) AS records, coalesce(rejected, 0) AS rejected, read.first_seq, read.last_seq,
+    coalesce(closed, false) AS closed
 FROM parts
 LEFT JOIN (
     SELECT
-        part, count(*) FILTER (WHERE kind = 'control') AS control, min(seq_number) AS first_seq, max(seq_number) AS last_seq
+        part, count(*) FILTER (WHERE kind = 'control') AS control, min(seq_number) AS first_seq, max(seq_number) AS last_seq,
+        bool_or(kind = 'control' AND event_name = 'segment.closed') AS closed
     FROM records
     GROUP BY part
 ) AS read USING (part)
