@@ -11,7 +11,7 @@ import errno
 import socket
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -43,13 +43,24 @@ _READ_BYTES = 512 * 1024
 # How long a task that was told to end is waited for; with its connection cut it has nothing to wait for.
 _GRACE_S = 1.0
 # Keepalives find a dead peer on an idle connection; over a local socket the server ignores them. A session
-# that stands still inside a transaction (a stopped loader) must not hold its locks for ever.
+# that stands still inside a transaction (a stopped loader) must not hold its locks for ever. A lock is waited for
+# ($1, in milliseconds) less long than an answer: the server then says so itself, and its session can be used on.
+# Statements here are short, whatever the planner fears: to compile one would take longer than to run it.
 _SESSION = """
 SELECT set_config(name, value, false) FROM (VALUES
-    ('TimeZone', 'UTC'), ('client_encoding', 'UTF8'), ('idle_in_transaction_session_timeout', '300s'),
+    ('TimeZone', 'UTC'), ('client_encoding', 'UTF8'), ('idle_in_transaction_session_timeout', '300s'), ('jit', 'off'),
     ('tcp_keepalives_idle', '30'), ('tcp_keepalives_interval', '10'), ('tcp_keepalives_count', '3')
 ) AS setting (name, value)
+UNION ALL
+SELECT set_config(name, $1, false) FROM pg_settings
+WHERE name = 'lock_timeout' AND setting::bigint NOT BETWEEN 1 AND $1::text::bigint
 """
+_LOCKS_PART = 2 / 3
+# Read-only, statement_timeout: settings of a role or database that are mended are so for new sessions only.
+_SET_FOR_SESSION = ("25006", "57014")
+# A server that is at work, or waits for a lock, does not see that its client hung up, and each new try would leave one
+# more such session behind. Where its system cannot look, it refuses the setting.
+_LOOK_FOR_CLIENT = "SET client_connection_check_interval = '1s'"
 _COLUMNS = """
 SELECT column_name, data_type, character_maximum_length, numeric_precision, numeric_scale,
        is_nullable = 'YES'
@@ -297,7 +308,10 @@ class Database:
             said = f" ({error})" if str(error) else ""
             state = getattr(error, "sqlstate", None)
             return TransientError(f"the connection to {self._where} is lost{said}", sqlstate=state)
-        return _fault(error)
+        fault = _fault(error)
+        if fault.sqlstate in _SET_FOR_SESSION:
+            self._cut()
+        return fault
 
     async def _undo(self, sql: str) -> None:
         """Roll back; where that fails the connection is cut, and the server does it."""
@@ -320,7 +334,9 @@ async def _open(dsn: str, deadline_s: float, application_name: str) -> Any:
             await connection.set_type_codec(
                 name, schema="pg_catalog", encoder=_to_json, decoder=orjson.loads, format="text"
             )
-        await connection.fetch(_SESSION)
+        await connection.fetch(_SESSION, str(max(1, round(1000 * _LOCKS_PART * deadline_s))))
+        with suppress(asyncpg.PostgresError):
+            await connection.execute(_LOOK_FOR_CLIENT)
     except BaseException:
         connection.terminate()
         raise

@@ -22,6 +22,22 @@ from typing import ClassVar
 
 # Connection failure, rollback, resources, object in use, operator intervention, system error.
 _TRANSIENT_CLASSES = ("08", "40", "53", "55", "57", "58")
+# Words about a row: data, constraints, limits. P0 and the classes that the standard leaves to users (5 to 9, I to Z)
+# are raised by triggers. A regular expression that Python and PostgreSQL read alike.
+REFUSALS = "^(2[237]|44|5[0-2469]|[6-9I-WYZ])"
+# Read-only: a standby that is about to be promoted, or a server that protects its full disk.
+_TRANSIENT_STATES = ("25006",)
+_WHAT_TO_DO = {
+    "25006": "it is a standby, or was set read-only",
+    "3F000": "run: tradetrail migrate",
+    "42501": "give the role its rights with sql/roles.sql",
+    "42703": "a column that tradetrail migrate had made was removed or renamed: put it back",
+    "42P01": "a table that tradetrail migrate had made was removed or renamed: put it back",
+    "53100": "make room on the server's disk",
+    "53300": "free a connection, or raise max_connections or the limit of the role or database",
+    "55P03": "another session holds a lock, see pg_locks",
+    "57014": "if the role or database has a statement_timeout, raise it",
+}
 # "COPY orders, line 3, column price: ..."; the words between are in the server's language.
 _COPY_CONTEXT = re.compile(r'^COPY (?:"[^"]+"|[^,\n]+), [^\d,\n]*(\d+)(?:, [^\s,:]+ ([^:,\n]+))?', re.MULTILINE)
 
@@ -73,7 +89,7 @@ class UniqueViolation(DatabaseError):
 
 
 class BadRow(DatabaseError):
-    """PostgreSQL refused one row.
+    """PostgreSQL refused a row, or a statement for the sake of one.
 
     ``line`` is the 1-based line of the COPY, ``column`` the column that was refused: both None where
     PostgreSQL did not say. ``reason`` is PostgreSQL's own message and may quote the refused value.
@@ -100,15 +116,15 @@ def from_sqlstate(state: str, reason: str, context: str = "", column: str | None
     ``reason`` is its message, ``context`` its CONTEXT (which names the line of a COPY), ``column`` the column
     that it names itself. SQLSTATE classes: postgresql.org/docs/current/errcodes-appendix.html.
     """
-    said = f"PostgreSQL says: {reason} (SQLSTATE {state})"
-    if state[:2] in _TRANSIENT_CLASSES:
+    hint = _WHAT_TO_DO.get(state)
+    said = f"PostgreSQL says: {reason} (SQLSTATE {state})" + (f"; {hint}" if hint else "")
+    if state[:2] in _TRANSIENT_CLASSES or state in _TRANSIENT_STATES:
         return TransientError(said, sqlstate=state)
     if state == "23505":
         return UniqueViolation(said, sqlstate=state)
-    place = _COPY_CONTEXT.search(context)
-    # P0: raised by a trigger; inside a COPY that too is a word about one row.
-    if state[:2] not in ("22", "23", "54") and not (state[:2] == "P0" and place):
+    if not re.match(REFUSALS, state):
         return TerminalError(said, sqlstate=state)
+    place = _COPY_CONTEXT.search(context)
     line = int(place[1]) if place else None
     column = (place[2] if place else None) or column
     where = (f", line {line}" if line else "") + (f", column {column}" if column else "")

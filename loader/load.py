@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import random
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self, TypeVar
 
 from emitter.records import KINDS
 from emitter.recovery import recover
@@ -24,8 +24,9 @@ from emitter.segments import SegmentName
 
 from . import statements
 from .database import Column, Database
-from .errors import EnvironmentFault, TerminalError, TransientError, UnknownOutcome, UsageError
+from .errors import EnvironmentFault, TerminalError, UsageError
 from .migrate import migrate, pending
+from .patience import patiently
 from .rules import read_rules
 from .settings import LoadSettings
 from .tail import Progress, Spooled, Tail, batches
@@ -34,9 +35,8 @@ from .transaction import BatchTransaction, DoesNotAddUp, Moved, Prepared
 from .validate import Check, open_engine
 from .workspace import workspace
 
-_log = logging.getLogger("tradetrail")
-_BACKOFF_FIRST_S = 0.1
-_BACKOFF_MOST_S = 10.0
+T = TypeVar("T")
+
 _TABLES = (*(kind.table for kind in KINDS), "audit_rejects")
 
 
@@ -56,7 +56,6 @@ class Loader:
         self._columns: dict[str, dict[str, Column]] = {}
         self._ledger: dict[tuple[str, int], Progress] = {}
         self._transaction = BatchTransaction()
-        self._unsure = False  # a COMMIT of the present batch did not answer
         self._stack = contextlib.ExitStack()
         self._voids: dict[tuple[str, int], int] = {}
         self.totals = Totals()  # of the present take, or the last one: batch by batch
@@ -74,6 +73,7 @@ class Loader:
     async def __aenter__(self) -> Self:
         self._temporary = self._stack.enter_context(workspace())
         self._engine = open_engine(self._temporary)
+        self._checking = ThreadPoolExecutor(1, "tradetrail-check")
         self._stack.callback(self._engine.close)
         return self
 
@@ -82,6 +82,7 @@ class Loader:
     ) -> None:
         if self._database is not None:
             await self._database.close()
+        await asyncio.to_thread(self._checking.shutdown)  # who was cancelled may have left a batch being checked
         self._stack.close()
 
     async def take(
@@ -100,7 +101,7 @@ class Loader:
             for problem in recovered.problems:
                 file, _, words = problem.partition(": ")
                 totals.problems.setdefault(Path(file).name, words)
-        await self._with_patience(self._connected)
+        await self._patiently(lambda _: self._connected())
         again = True
         while again:
             again, looked = False, dict(self._ledger)
@@ -117,14 +118,14 @@ class Loader:
                     self._prepared(batches(scan.pending, self._temporary, self.settings.batch_bytes, totals.problems))
                 ) as all_:
                     async for prepared in all_:
-                        totals.add(await self._with_patience(self._commit, prepared))
+                        totals.add(await self._patiently(partial(self._commit, prepared)))
                         self._note_progress(prepared)
                         touched |= {part.name for part in prepared.spooled.parts}
                         done += prepared.spooled.bytes
                         self._progress(done, total)
             except Moved:
                 again = True
-                await self._with_patience(self._read_ledger)
+                await self._patiently(lambda _: self._read_ledger())
                 if self._ledger == looked:
                     raise DoesNotAddUp(
                         "the ledger (monitoring.audit_segments) and what was read from the files do not fit together; "
@@ -138,10 +139,11 @@ class Loader:
 
     async def _prepared(self, spooled: Iterator[Spooled]) -> AsyncGenerator[Prepared]:
         known: dict[SegmentName, int | None] = {}
-        ahead = asyncio.create_task(asyncio.to_thread(self._prepare_next, spooled, known))
+        loop = asyncio.get_running_loop()
+        ahead = loop.run_in_executor(self._checking, self._prepare_next, spooled, known)
         try:
             while (prepared := await ahead) is not None:
-                ahead = asyncio.create_task(asyncio.to_thread(self._prepare_next, spooled, known))
+                ahead = loop.run_in_executor(self._checking, self._prepare_next, spooled, known)
                 try:
                     yield prepared
                 finally:
@@ -169,10 +171,10 @@ class Loader:
 
     # -- the transaction --
 
-    async def _commit(self, prepared: Prepared) -> Totals:
+    async def _commit(self, prepared: Prepared, unsure: bool) -> Totals:
         """One batch: rows, rejects and ledger, or nothing. Sent again, it finds in the ledger whether it was there."""
         database = await self._connected()
-        return await self._transaction.commit(database, prepared, self._voids, unsure=self._unsure)
+        return await self._transaction.commit(database, prepared, self._voids, unsure=unsure)
 
     def _note_progress(self, prepared: Prepared) -> None:
         for count in prepared.parts:
@@ -202,9 +204,10 @@ class Loader:
         return database
 
     async def _prepare_database(self, database: Database) -> None:
-        missing = await pending(database)
+        there = await database.fetchval("SELECT to_regclass('monitoring.orders') IS NOT NULL")
+        missing = await pending(database)  # asked after: another loader may be making the tables just now
         if missing:
-            if await database.fetchval("SELECT to_regclass('monitoring.orders') IS NOT NULL"):
+            if there:
                 raise TerminalError(
                     f"the database lacks {len(missing)} migrations (first: {missing[0]}); run: tradetrail migrate"
                 )
@@ -218,21 +221,8 @@ class Loader:
             for row in await database.fetch(self._sql["ledger"])
         }
 
-    async def _with_patience(self, work: Callable[..., Any], *args: Any) -> Any:
-        """Do it again while the database is away or busy, with capped back-off; how long, the settings say."""
-        pause, waited = _BACKOFF_FIRST_S, 0.0
-        self._unsure = False
-        while True:
-            try:
-                return await work(*args)
-            except TransientError as error:
-                self._unsure |= isinstance(error, UnknownOutcome)
-                if self.settings.timeout_s is not None and waited >= self.settings.timeout_s:
-                    raise
-                _log.warning("%s; trying again in %.1f s", error, pause)
-                await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311  only spreads retries
-                waited += pause
-                pause = min(2 * pause, _BACKOFF_MOST_S)
+    async def _patiently(self, work: Callable[[bool], Awaitable[T]]) -> T:
+        return await patiently(work, self.settings.timeout_s)
 
 
 def _no_progress(_done: int, _total: int) -> None:

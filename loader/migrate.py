@@ -1,7 +1,8 @@
 """Bring a database's tables up to this program: ``sql/migrations``, in order, each once.
 
-Works on an empty database and on a bot's own one. A migration runs in a transaction that waits less than a
-second for its table, lets go, and tries again; one with the directive ``-- outside a transaction`` runs
+Works on an empty database and on a bot's own one. An empty one gets all tables in one transaction: who is killed
+meanwhile, or looks on, leaves or sees nothing half made. On a bot's own a migration runs in a transaction that waits
+less than a second for its table, lets go, and tries again; one with the directive ``-- outside a transaction`` runs
 statement by statement, and an index that an earlier broken build left invalid is dropped and built again.
 """
 
@@ -32,13 +33,14 @@ _INDEX = re.compile(r"\bCREATE (?:UNIQUE )?INDEX CONCURRENTLY IF NOT EXISTS (\w+
 # While a lock is waited for, everybody behind it waits too: never longer than a second. PostgreSQL sends an
 # autovacuum off the table only after deadlock_timeout, which must be the shorter one (superusers may say so).
 _SHORT_LOCKS = """
-SET LOCAL lock_timeout = '900ms';
+SET LOCAL lock_timeout = '700ms';
 SELECT set_config('deadlock_timeout', '300ms', true) WHERE current_setting('is_superuser') = 'on';
 """
 # CREATE INDEX CONCURRENTLY waits for old transactions, but nobody who writes waits for it.
 _LONG_LOCKS = "SET lock_timeout = 0; SET statement_timeout = 0"
-_RESET_LOCKS = "RESET lock_timeout; RESET statement_timeout"
+_TIMEOUTS = "SELECT name, setting FROM pg_settings WHERE name IN ('lock_timeout', 'statement_timeout')"
 _IS_THERE = "SELECT to_regclass('monitoring.schema_migrations') IS NOT NULL"
+_IS_EMPTY = "SELECT NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace('monitoring'))"
 _APPLIED = "SELECT version, name, sha256 FROM monitoring.schema_migrations ORDER BY version"
 _NOTE = "INSERT INTO monitoring.schema_migrations (version, name, sha256) VALUES ($1, $2, $3)"
 _VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('monitoring.' || $1)"
@@ -94,16 +96,18 @@ async def migrate(database: Database, *, lock_attempts: int = 100) -> list[str]:
     """Apply what is missing; the names applied now. Safe to run twice, and by several at once.
 
     Errors: those of ``pending``; ``TransientError`` where a table could not be locked in ``lock_attempts``
-    attempts of 0.9 s each. What was applied before stays, and the next call goes on from there.
+    attempts of 0.7 s each. What was applied before stays, and the next call goes on from there.
     """
     if not await _missing(database):
         return []
     async with _alone(database):
-        applied = []
-        for migration in await _missing(database):
-            await _retried(database, migration, lock_attempts)
-            applied.append(migration.name)
-        return applied
+        missing = await _missing(database)
+        if missing and await database.fetchval(_IS_EMPTY):
+            await _create(database, missing)
+        else:
+            for migration in missing:
+                await _retried(database, migration, lock_attempts)
+        return [migration.name for migration in missing]
 
 
 async def _missing(database: Database) -> list[Migration]:
@@ -140,6 +144,13 @@ async def _alone(database: Database) -> AsyncIterator[None]:
             await database.execute("SELECT pg_advisory_unlock($1)", _LOCK_KEY)
 
 
+async def _create(database: Database, missing: list[Migration]) -> None:
+    async with database.transaction():
+        for migration in missing:
+            await database.execute(migration.sql.replace(" CONCURRENTLY ", " "))
+            await _note(database, migration)
+
+
 async def _retried(database: Database, migration: Migration, attempts: int) -> None:
     apply = _apply_outside if migration.outside else _apply_inside
     for attempt in range(1, attempts + 1):
@@ -167,6 +178,7 @@ async def _apply_inside(database: Database, migration: Migration) -> None:
 
 
 async def _apply_outside(database: Database, migration: Migration) -> None:
+    timeouts = await database.fetch(_TIMEOUTS)
     await database.execute(_LONG_LOCKS)
     try:
         for statement in migration.statements():
@@ -177,7 +189,8 @@ async def _apply_outside(database: Database, migration: Migration) -> None:
         await _note(database, migration)
     finally:
         if not database.lost:
-            await database.execute(_RESET_LOCKS)
+            for timeout in timeouts:
+                await database.fetchval("SELECT set_config($1, $2, false)", timeout["name"], timeout["setting"])
 
 
 async def _note(database: Database, migration: Migration) -> None:

@@ -182,7 +182,9 @@ def _instances(sort: str, columns: Columns) -> list[tuple[str, tuple[str, ...], 
     found: dict[tuple[str, tuple[tuple[str, str], ...]], list[str]] = {}
     for kind in KINDS:
         for field in kind.fields:
-            words = _words(sort, field, column_of(kind, field, columns))
+            # An update that does not say a field leaves the order's as it is, whatever the row of the order needs.
+            known = {kind.table: columns[kind.table]} if sort == "not_null" and kind.table in columns else columns
+            words = _words(sort, field, column_of(kind, field, known))
             if words is not None:
                 found.setdefault((field.name, tuple(words.items())), []).append(kind.name)
     return [(name, tuple(kinds), dict(words)) for (name, words), kinds in found.items()]

@@ -275,8 +275,10 @@ class Check:
             value = name
             if f.type in ("number", "fee") and not self._clean:
                 value = f"number_or_null({name})"
-                if decimal := decimal_type(column):
-                    value = f"CAST(TRY_CAST({value} AS {decimal}) AS VARCHAR)"
+                if column is not None and (decimal := decimal_type(column)):
+                    # Only what has to be: any other number keeps the text that it has in a batch without findings.
+                    rounded = f"CAST(TRY_CAST({value} AS {decimal}) AS VARCHAR)"
+                    value = f"CASE WHEN decimals({name}) > {column.scale} THEN {rounded} ELSE {value} END"
             elif f.type == "integer":
                 whole = f"is_number({name}) AND decimals({name}) = 0"
                 value = f"CASE WHEN {whole} THEN TRY_CAST({name} AS {integer_type(column)}) END"

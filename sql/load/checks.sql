@@ -196,7 +196,7 @@ FROM (
         n,
         CASE graver WHEN 'reject' THEN 'rejected' ELSE 'repaired' END AS severity,
         '{' || string_agg(
-            '"' || replace(replace(rule || ': ' || says, '\', '\\'), '"', '\"') || '"', ',' ORDER BY place
+            '"' || replace(replace(rule || ': ' || says, '\', '\\'), '"', '\"') || '"', ',' ORDER BY place, says
         ) || '}' AS reasons
     FROM (SELECT *, min(severity) OVER (PARTITION BY n) AS graver FROM findings)
     WHERE severity = graver

@@ -1,6 +1,6 @@
--- name: lock_stream
--- One loader at a time works on a stream; held to the end of the transaction.
-SELECT pg_advisory_xact_lock(hashtextextended('tradetrail stream ' || $1::text, 0));
+-- name: lock_streams
+-- One loader at a time works on a stream; held to the end of the transaction. $1: streams in the order that all lock in.
+SELECT pg_advisory_xact_lock(hashtextextended('tradetrail stream ' || stream, 0)) FROM unnest($1::text[]) AS s (stream);
 
 -- name: lock_orders
 -- One loader at a time folds orders: without it, overlapping ones lost updates.
@@ -45,24 +45,28 @@ CREATE TEMPORARY TABLE IF NOT EXISTS incoming_{table} ON COMMIT DELETE ROWS AS
 SELECT {columns} FROM monitoring.{table} WITH NO DATA;
 
 -- name: drop_known_trades
--- Records that are loaded already, as rows or as noted repeats.
+-- Records that are loaded already, as rows or as noted repeats. OFFSET: a look into the index for each, as in touch.
 DELETE FROM incoming_trades AS i
 WHERE
-    EXISTS (SELECT FROM monitoring.trades AS t WHERE t.stream = i.stream AND t.seq = i.seq)
+    EXISTS (SELECT FROM monitoring.trades AS t WHERE t.stream = i.stream AND t.seq = i.seq OFFSET 0)
     OR EXISTS (
         SELECT FROM monitoring.audit_rejects AS r, unnest(r.reasons) AS reason
         WHERE r.stream = i.stream AND r.seq = i.seq AND reason LIKE 'repeated\_trade:%'
+        OFFSET 0
     );
 
 -- name: insert_trades
--- Rows for the rest; a trade_id that is there already, from another record, makes none and stays in incoming_trades.
+-- Rows for the rest, and how many; a trade_id that is there already, from another record, makes none and stays in
+-- incoming_trades.
 WITH made AS (
     INSERT INTO monitoring.trades ({columns})
     SELECT {columns} FROM incoming_trades ORDER BY stream, seq
     ON CONFLICT DO NOTHING
     RETURNING stream, seq
+), done AS (
+    DELETE FROM incoming_trades AS i USING made WHERE made.stream = i.stream AND made.seq = i.seq
 )
-DELETE FROM incoming_trades AS i USING made WHERE made.stream = i.stream AND made.seq = i.seq;
+SELECT count(*) FROM made;
 
 -- name: repeated_trades
 -- What insert_trades left.
@@ -71,27 +75,29 @@ SELECT stream, seq FROM incoming_trades ORDER BY stream, seq;
 -- name: drop_known_events
 -- Records that are loaded already.
 DELETE FROM incoming_events AS i
-WHERE EXISTS (SELECT FROM monitoring.events AS e WHERE e.stream = i.stream AND e.seq = i.seq);
+WHERE EXISTS (SELECT FROM monitoring.events AS e WHERE e.stream = i.stream AND e.seq = i.seq OFFSET 0);
 
 -- name: insert_events
--- Rows for the rest.
+-- Rows for the rest, and how many.
 WITH made AS (
     INSERT INTO monitoring.events ({columns})
     SELECT {columns} FROM incoming_events ORDER BY stream, seq
     ON CONFLICT DO NOTHING
     RETURNING stream, seq
+), done AS (
+    DELETE FROM incoming_events AS i USING made WHERE made.stream = i.stream AND made.seq = i.seq
 )
-DELETE FROM incoming_events AS i USING made WHERE made.stream = i.stream AND made.seq = i.seq;
+SELECT count(*) FROM made;
 
 -- name: drop_known_orders
 -- Records that are loaded already, as the row of their order or as part of its fold.
 DELETE FROM incoming_orders AS i
 WHERE
-    EXISTS (SELECT FROM monitoring.orders AS o WHERE o.stream = i.stream AND o.seq = i.seq)
-    OR EXISTS (SELECT FROM monitoring.order_updates AS u WHERE u.stream = i.stream AND u.seq = i.seq);
+    EXISTS (SELECT FROM monitoring.orders AS o WHERE o.stream = i.stream AND o.seq = i.seq OFFSET 0)
+    OR EXISTS (SELECT FROM monitoring.order_updates AS u WHERE u.stream = i.stream AND u.seq = i.seq OFFSET 0);
 
 -- name: insert_orders
--- A row for the first record of each order that has none; orders without order_id are rows of their own.
+-- A row for the first record of each order that has none, and how many; orders without order_id are rows of their own.
 WITH first_of_each AS (
     SELECT DISTINCT ON (exchange, symbol, order_id, CASE WHEN order_id IS NULL THEN stream END, CASE WHEN order_id IS NULL THEN seq END)
         *
@@ -104,8 +110,10 @@ WITH first_of_each AS (
     SELECT {columns} FROM first_of_each ORDER BY stream, seq
     ON CONFLICT DO NOTHING
     RETURNING stream, seq
+), done AS (
+    DELETE FROM incoming_orders AS i USING made WHERE made.stream = i.stream AND made.seq = i.seq
 )
-DELETE FROM incoming_orders AS i USING made WHERE made.stream = i.stream AND made.seq = i.seq;
+SELECT count(*) FROM made;
 
 -- name: keep_repeated_orders
 -- An order logged again is part of its fold.
@@ -132,7 +140,9 @@ CREATE TEMPORARY TABLE IF NOT EXISTS touched (id bigint PRIMARY KEY) ON COMMIT D
 -- name: touch
 -- Orders whose rows lack a record of theirs: what this batch brought of orders that it could not fold by itself, and the
 -- batch's orders of which records came earlier. $1, $2, $3: the former, as streams with first and last seqs; $4, $5, $6: the
--- whole batch alike.
+-- whole batch alike; $7: whether it could fold some. LATERAL with LIMIT or OFFSET, here and below: a look into the index for
+-- each, never a scan of all that was ever loaded. How many rows there are the planner can but guess: it guesses a part of
+-- the table, or none, while what this transaction wrote was counted by nobody.
 INSERT INTO touched (id)
 WITH unfolded AS (
     SELECT stream COLLATE "C" AS stream, first_seq, last_seq
@@ -143,31 +153,48 @@ WITH unfolded AS (
 ), brought AS (
     SELECT u.exchange, u.symbol, u.order_id, u.client_order_id
     FROM unfolded
-    JOIN monitoring.order_updates AS u ON u.stream = unfolded.stream AND u.seq BETWEEN unfolded.first_seq AND unfolded.last_seq
+    CROSS JOIN LATERAL (
+        SELECT * FROM monitoring.order_updates AS u
+        WHERE u.stream = unfolded.stream AND u.seq BETWEEN unfolded.first_seq AND unfolded.last_seq
+        OFFSET 0
+    ) AS u
 ), made AS (
     SELECT o.id, o.exchange, o.symbol, o.order_id, o.client_order_id
     FROM batch
-    JOIN monitoring.orders AS o ON o.stream = batch.stream AND o.seq BETWEEN batch.first_seq AND batch.last_seq
+    CROSS JOIN LATERAL (
+        SELECT * FROM monitoring.orders AS o
+        WHERE o.stream = batch.stream AND o.seq BETWEEN batch.first_seq AND batch.last_seq
+        OFFSET 0
+    ) AS o
 )
 SELECT o.id
 FROM brought AS u
-JOIN monitoring.orders AS o ON o.exchange = u.exchange AND o.symbol = u.symbol AND o.order_id = u.order_id
-WHERE o.stream IS NOT NULL
+CROSS JOIN LATERAL (
+    SELECT o.id FROM monitoring.orders AS o
+    WHERE o.exchange = u.exchange AND o.symbol = u.symbol AND o.order_id = u.order_id AND o.stream IS NOT NULL
+    LIMIT 1
+) AS o
 UNION
 SELECT o.id
 FROM brought AS u
-JOIN monitoring.orders AS o
-    ON o.exchange = u.exchange AND o.symbol = u.symbol AND o.client_order_id = u.client_order_id
-WHERE u.order_id IS NULL AND o.stream IS NOT NULL
+CROSS JOIN LATERAL (
+    SELECT o.id FROM monitoring.orders AS o
+    WHERE
+        o.exchange = u.exchange AND o.symbol = u.symbol AND o.client_order_id = u.client_order_id AND o.stream IS NOT NULL
+    OFFSET 0
+) AS o
+WHERE u.order_id IS NULL
 UNION
 SELECT o.id
 FROM made AS o
--- LATERAL with LIMIT: a look into the index for each order, never a scan of all that was ever loaded.
 CROSS JOIN LATERAL (
     SELECT FROM monitoring.order_updates AS u
     WHERE
         u.exchange = o.exchange AND u.symbol = o.symbol AND u.order_id = o.order_id
-        AND NOT EXISTS (SELECT FROM batch WHERE batch.stream = u.stream AND u.seq BETWEEN batch.first_seq AND batch.last_seq)
+        AND NOT (
+            $7::boolean
+            AND EXISTS (SELECT FROM batch WHERE batch.stream = u.stream AND u.seq BETWEEN batch.first_seq AND batch.last_seq)
+        )
     LIMIT 1
 ) AS earlier
 UNION
@@ -191,7 +218,7 @@ SELECT
     'created', o.recorded_at, o.stream, o.seq, o.position_id, o.exchange, o.symbol, o.order_id, o.client_order_id, o.type,
     o.side, o.size, o.price, o.status, o.filled, o.remaining, o.fee, o.fee_currency, o.fees, o.created_at, o.updated_at
 FROM touched
-JOIN monitoring.orders AS o USING (id)
+CROSS JOIN LATERAL (SELECT * FROM monitoring.orders AS o WHERE o.id = touched.id OFFSET 0) AS o
 ON CONFLICT (stream, seq) DO NOTHING;
 
 -- name: fold
@@ -200,15 +227,19 @@ ON CONFLICT (stream, seq) DO NOTHING;
 WITH direct AS (
     SELECT o.id, u.*
     FROM touched
-    JOIN monitoring.orders AS o USING (id)
-    JOIN monitoring.order_updates AS u
-        ON u.exchange = o.exchange AND u.symbol = o.symbol AND u.order_id = o.order_id
+    CROSS JOIN LATERAL (SELECT * FROM monitoring.orders AS o WHERE o.id = touched.id OFFSET 0) AS o
+    CROSS JOIN LATERAL (
+        SELECT * FROM monitoring.order_updates AS u
+        WHERE u.exchange = o.exchange AND u.symbol = o.symbol AND u.order_id = o.order_id
+        OFFSET 0
+    ) AS u
     UNION ALL
     SELECT o.id, u.*
     FROM touched
-    JOIN monitoring.orders AS o USING (id)
-    JOIN monitoring.order_updates AS u ON u.stream = o.stream AND u.seq = o.seq
-    WHERE o.order_id IS NULL
+    CROSS JOIN LATERAL (SELECT * FROM monitoring.orders AS o WHERE o.id = touched.id AND o.order_id IS NULL OFFSET 0) AS o
+    CROSS JOIN LATERAL (
+        SELECT * FROM monitoring.order_updates AS u WHERE u.stream = o.stream AND u.seq = o.seq OFFSET 0
+    ) AS u
 ), members AS (
     SELECT order_row, recorded_at, stream, seq, kind, position_id, client_order_id, type, side, size, price, status, filled,
         remaining, fee, fee_currency, fees, created_at, updated_at
@@ -235,9 +266,13 @@ WITH direct AS (
         ) AS d
         GROUP BY order_row, exchange, symbol
     ) AS named
-    JOIN monitoring.order_updates AS u
-        ON u.exchange = named.exchange AND u.symbol = named.symbol AND u.client_order_id = named.client_order_id
-    WHERE u.order_id IS NULL AND u.kind = 'updated'
+    CROSS JOIN LATERAL (
+        SELECT * FROM monitoring.order_updates AS u
+        WHERE
+            u.exchange = named.exchange AND u.symbol = named.symbol AND u.client_order_id = named.client_order_id
+            AND u.order_id IS NULL AND u.kind = 'updated'
+        OFFSET 0
+    ) AS u
 ), placed AS (
     SELECT
         *,
@@ -281,4 +316,4 @@ SET
     updated_at = f.updated_at, type = f.type, side = f.side, created_at = f.created_at, recorded_at = f.recorded_at,
     stream = f.stream, seq = f.seq
 FROM folded AS f
-WHERE o.id = f.order_row;
+WHERE o.id = f.order_row AND o.id = ANY (ARRAY(SELECT id FROM touched));

@@ -1,14 +1,15 @@
-"""The loader killed, its connection cut, and two at once: the tables equal those of an undisturbed load."""
+"""The loader killed, cut off, stopped and run by several at once: the tables equal those of an undisturbed load."""
 
 from __future__ import annotations
 
 import asyncio
-import random
+import json
+import shutil
 import signal
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -19,25 +20,30 @@ from loader.settings import LoadSettings
 from loader.totals import Totals
 from loader.workspace import workspace
 
-from ..contents import contents
+from ..bots import tmpfs_folder
+from ..contents import agreement, assert_same, contents
 from ..lines import OTHER_STREAM, STREAM, line, order, segment, trade, update
 from ..plugins.postgres import Cluster
+from ..plugins.server import Server
+from ..processes import Command
+from .proxy import Proxy
+from .siege import besiege
 
-_CHILD = """
-import asyncio, sys
-from pathlib import Path
-from loader.load import Loader
-from loader.settings import LoadSettings
-from loader.workspace import workspace
-
-async def main():
-    settings = LoadSettings(directory=Path(sys.argv[1]), dsn=sys.argv[2], batch_bytes=40_000)
-    async with Loader(settings) as loader:
-        print("ready", flush=True)
-        await loader.take()
-
-asyncio.run(main())
-"""
+PATIENCE_S = 30.0
+RECORDS = 2 * 1199
+REPEATED = 18  # fills logged twice
+LOADERS = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'tradetrail'"
+# What an older ledger did not know goes; the rows of orders that stay may hold later values.
+NEWER = "seq > (SELECT max(last_seq) FROM older WHERE older.stream = newer.stream)"
+ROLL_BACK = [
+    *(f"DELETE FROM monitoring.{table} AS newer WHERE {NEWER}" for table in ("orders", "trades", "events")),
+    f"DELETE FROM monitoring.order_updates AS newer WHERE {NEWER}",
+    "DELETE FROM monitoring.audit_rejects AS r WHERE NOT EXISTS (SELECT FROM older AS o WHERE o.stream = r.stream AND "
+    "o.segment = r.segment AND o.bytes > r.byte_offset)",
+    "TRUNCATE monitoring.audit_segments",
+    "INSERT INTO monitoring.audit_segments SELECT * FROM older",
+    "DROP TABLE older",
+]
 
 
 def _lines(stream: str) -> Iterator[bytes]:
@@ -53,54 +59,102 @@ def _lines(stream: str) -> Iterator[bytes]:
         elif n % 6 == 3:
             yield line(n, "ping", {"n": n}, stream=stream)
         else:
+            trade_id = f"{stream}{n - 7 if n % 23 == 0 else n}"
             yield line(
-                n, "trade.executed", trade(trade_id=f"{stream}{n}", quantity="NaN" if n % 5 == 0 else n), stream=stream
+                n, "trade.executed", trade(trade_id=trade_id, quantity="NaN" if n % 5 == 0 else n), stream=stream
             )
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two streams of four segments each, with lines of every kind."""
+    directory = tmp_path_factory.mktemp("files") / "audit"
     for stream in (STREAM, OTHER_STREAM):
         lines = list(_lines(stream))
         for number in range(4):
-            segment(tmp_path / "audit", lines[number * 300 : (number + 1) * 300], stream=stream, number=number + 1)
-    return tmp_path / "audit"
-
-
-async def _take(dsn: str, directory: Path) -> Totals:
-    async with Loader(LoadSettings(directory=directory, dsn=dsn, batch_bytes=40_000)) as loader:
-        return await loader.take()
+            segment(directory, lines[number * 300 : (number + 1) * 300], stream=stream, number=number + 1)
+    return directory
 
 
 @pytest.fixture
-def undisturbed(cluster: Cluster, directory: Path) -> dict[str, list[str]]:
+def directory(files: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(files, tmp_path / "audit")
+
+
+@pytest.fixture
+def half(files: Path, tmp_path: Path) -> Path:
+    """The first two segments of both streams."""
+    return shutil.copytree(files, tmp_path / "half", ignore=shutil.ignore_patterns("*.00000[34].jsonl"))
+
+
+async def _take(dsn: str, directory: Path, batch_bytes: int = 100_000) -> Totals:
+    async with Loader(LoadSettings(directory=directory, dsn=dsn, batch_bytes=batch_bytes)) as loader:
+        return await loader.take()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster: Cluster, files: Path) -> dict[str, list[str]]:
     with cluster.database(cluster.template(existing=False, migrated=True)) as dsn:
-        asyncio.run(_take(dsn, directory))
+        asyncio.run(_take(dsn, files))
         found = asyncio.run(contents(dsn))
     assert len(found["trades"]) > 700
     assert len(found["audit_rejects"]) > 24
     return found
 
 
-def test_a_loader_killed_at_random_instants_leaves_whole_batches(
-    dsn: str, directory: Path, undisturbed: dict[str, list[str]]
+async def until(condition: Callable[[], object], what: str) -> None:
+    """Wait for a condition, a coroutine's or a plain one; the limit is for failures only."""
+    limit = time.monotonic() + PATIENCE_S
+    while True:
+        found = condition()
+        if await found if asyncio.iscoroutine(found) else found:
+            return
+        assert time.monotonic() < limit, f"{what}: it does not come"
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def watcher(dsn: str) -> AsyncIterator[Database]:
+    """One who looks on, in no transaction."""
+    async with await Database.connect(dsn, application_name="watcher") as database:
+        yield database
+
+
+@asynccontextmanager
+async def held(dsn: str) -> AsyncIterator[None]:
+    """A loader gets no further than to the trades, in the middle of its batch."""
+    async with await Database.connect(dsn, application_name="holder") as database, database.transaction():
+        await database.execute("LOCK TABLE monitoring.trades IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+async def until_it_waits(watcher: Database, sessions: int = 1) -> int:
+    """One of the sessions that wait for a lock, once there are so many."""
+    found: list[dict[str, int]] = []
+
+    async def wait() -> bool:
+        found[:] = await watcher.fetch(f"SELECT pid {LOADERS} AND wait_event_type = 'Lock'")
+        return len(found) >= sessions
+
+    await until(wait, "a loader in the middle of a batch")
+    return found[0]["pid"]
+
+
+# -- any instant --
+
+
+@pytest.mark.parametrize(("loaders", "rounds"), [(1, 10), (2, 8), (4, 8)])
+def test_loaders_killed_and_cut_off_at_any_instant_while_bots_write(
+    server: Server, own_cluster: Cluster, tmp_path: Path, loaders: int, rounds: int
 ) -> None:
-    random.seed(20261122)
-    killed = 0
-    for _ in range(12):
-        child = subprocess.Popen([sys.executable, "-c", _CHILD, str(directory), dsn], stdout=subprocess.PIPE)
-        assert child.stdout is not None
-        child.stdout.readline()
-        try:
-            child.wait(timeout=random.uniform(0.0, 0.8))
-        except subprocess.TimeoutExpired:
-            child.send_signal(signal.SIGKILL)
-            killed += 1
-        child.wait()
-        child.stdout.close()
-    assert killed > 0
-    asyncio.run(_take(dsn, directory))
-    assert asyncio.run(contents(dsn)) == undisturbed
+    """The long siege is in ``test_long.py``."""
+    directory = tmp_path / "audit"
+    directory.mkdir(mode=0o700)
+    with tmpfs_folder() as ring_dir:
+        counts = besiege(server, own_cluster, directory, ring_dir, loaders=loaders, rounds=rounds)
+    assert counts["killed"] == rounds
+    assert counts["records"] > 200
+    assert counts["commits"] > 0
 
 
 async def test_connections_cut_by_the_server_cost_and_double_nothing(
@@ -110,25 +164,233 @@ async def test_connections_cut_by_the_server_cost_and_double_nothing(
     async with await Database.connect(dsn, application_name="axe") as axe:
         loading = asyncio.create_task(_take(dsn, directory))
         while not loading.done() and cuts < 15:
-            cuts += await axe.fetchval(
-                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND application_name = 'tradetrail' AND xact_start IS NOT NULL"
-            )
+            cuts += await axe.fetchval(f"SELECT count(pg_terminate_backend(pid)) {LOADERS} AND xact_start IS NOT NULL")
         totals = await loading
     assert cuts > 0
+    assert totals.records == RECORDS
     assert totals.records == totals.orders + totals.trades + totals.order_updates + totals.events + (
         totals.rejected + totals.duplicates
     )
-    assert await contents(dsn) == undisturbed
+    assert_same(await contents(dsn), undisturbed)
+
+
+@pytest.mark.parametrize("fault", ["before commit", "after commit"])
+@pytest.mark.parametrize("batch_bytes", [100_000, 10_000_000])
+def test_a_commit_without_an_answer_is_looked_up_in_the_ledger(
+    server: Server,
+    own_cluster: Cluster,
+    directory: Path,
+    undisturbed: dict[str, list[str]],
+    fault: str,
+    batch_bytes: int,
+) -> None:
+    """In one and the same run: nothing is taken for done that is not, and nothing sent again that is."""
+    template = own_cluster.template(existing=False, migrated=True)
+    with own_cluster.database(template) as dsn, Proxy(server.port) as proxy:
+        proxy.arm(fault)
+        through = dsn.replace(f":{server.port}/", f":{proxy.port}/")
+        totals = asyncio.run(_take(through, directory, batch_bytes))
+        assert proxy.struck[fault] == 1
+        assert (totals.records, totals.duplicates) == (RECORDS, REPEATED)
+        assert totals.rejected == 24
+        assert_same(asyncio.run(contents(dsn)), undisturbed)
+
+
+# -- several --
 
 
 @pytest.mark.parametrize("loaders", [2, 4])
-async def test_several_loaders_at_once_share_the_work(
+def test_several_loaders_at_once_share_the_work(
     dsn: str, directory: Path, undisturbed: dict[str, list[str]], loaders: int
 ) -> None:
-    results = await asyncio.gather(*(_take(dsn, directory) for _ in range(loaders)))
-    assert sum(totals.records for totals in results) == 2 * 1199
-    assert await contents(dsn) == undisturbed
+    args = ("load", "--dir", directory, "--dsn", dsn, "--batch-bytes", "100000", "--json")
+    running = [Command(directory.parent, *args) for _ in range(loaders)]
+    ends = [command.end() for command in running]
+    assert set(ends) <= {0, 1}
+    taken = [json.loads(command.said())["records"] for command in running]
+    assert sum(taken) == RECORDS
+    assert_same(asyncio.run(contents(dsn)), undisturbed)
+
+
+async def test_two_directories_that_tell_the_same_fills_in_opposite_order_make_each_once(
+    dsn: str, watcher: Database, tmp_path: Path
+) -> None:
+    """Each loader waits for what the other has not committed yet: PostgreSQL ends one of them, and it tries again."""
+    numbers = range(1, 2001)
+    for stream, told in ((STREAM, numbers), (OTHER_STREAM, reversed(numbers))):
+        lines = [
+            line(seq, "trade.executed", trade(trade_id=f"t{number}", price=number), stream=stream)
+            for seq, number in enumerate(told, 1)
+        ]
+        segment(tmp_path / stream, lines, stream=stream)
+    # They meet in the middle of their batches: both wait at their first table.
+    async with held(dsn):
+        running = [
+            Command(tmp_path, "load", "--dir", tmp_path / stream, "--dsn", dsn, "--json")
+            for stream in (STREAM, OTHER_STREAM)
+        ]
+        await until_it_waits(watcher, 2)
+    taken = []
+    for command in running:
+        assert await asyncio.to_thread(command.end) == 0, command.said()
+        taken.append(json.loads(command.said()))
+    assert [totals["records"] for totals in taken] == [2000, 2000]
+    assert sum(totals["trades"] for totals in taken) == sum(totals["duplicates"] for totals in taken) == 2000
+    assert await agreement(watcher) == 4000
+    once = "SELECT count(*) AS rows, count(DISTINCT trade_id) AS ids, sum(price) AS prices FROM monitoring.trades"
+    assert await watcher.fetchrow(once) == {"rows": 2000, "ids": 2000, "prices": 2000 * 2001 // 2}
+    repeated = "SELECT count(*) FROM monitoring.audit_rejects WHERE reasons[1] LIKE 'repeated_trade%'"
+    assert await watcher.fetchval(repeated) == 2000
+
+
+async def test_a_loader_that_stood_still_while_another_took_over_doubles_nothing(
+    dsn: str, watcher: Database, directory: Path, undisturbed: dict[str, list[str]]
+) -> None:
+    """It wakes in the middle of a transaction that is no more, with bytes in hand that the other has loaded."""
+    args = ("load", "--dir", directory, "--dsn", dsn, "--batch-bytes", "100000", "--json")
+    async with held(dsn):
+        sleeper = Command(directory.parent, *args)
+        asleep = await until_it_waits(watcher)
+        sleeper.signal(signal.SIGSTOP)
+    other = Command(directory.parent, *args)
+    assert await until_it_waits(watcher) != asleep  # for the stream, which is the sleeper's until its session ends
+    assert await agreement(watcher) == 0
+    await watcher.fetchval("SELECT pg_terminate_backend($1)", asleep)
+    assert await asyncio.to_thread(other.end) == 1
+    assert json.loads(other.said())["records"] == RECORDS
+    assert await agreement(watcher) == RECORDS
+    sleeper.signal(signal.SIGCONT)
+    assert await asyncio.to_thread(sleeper.end) in (0, 1)
+    assert json.loads(sleeper.said())["records"] == 0
+    assert_same(await contents(dsn), undisturbed)
+
+
+# -- the ledger --
+
+
+@pytest.mark.parametrize("streams", [[STREAM], [STREAM, OTHER_STREAM]])
+async def test_after_the_ledger_was_emptied_by_hand_all_is_loaded_again_and_nothing_is_there_twice(
+    dsn: str, directory: Path, undisturbed: dict[str, list[str]], streams: list[str]
+) -> None:
+    await _take(dsn, directory)
+    async with await Database.connect(dsn) as database:
+        await database.execute("DELETE FROM monitoring.audit_segments WHERE stream = ANY ($1::text[])", streams)
+    results = await asyncio.gather(_take(dsn, directory, 60_000), _take(dsn, directory, 100_000))
+    again = sum(totals.records for totals in results)
+    assert again == 1199 * len(streams)
+    assert again == sum(totals.duplicates + totals.rejected for totals in results)
+    assert_same(await contents(dsn), undisturbed)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["TRUNCATE monitoring.audit_segments", "UPDATE monitoring.audit_segments SET bytes = 0, records = 0, rejected = 0"],
+)
+async def test_a_running_loader_whose_ledger_was_changed_notices_with_the_next_record(
+    dsn: str, tmp_path: Path, change: str
+) -> None:
+    directory = tmp_path / "audit"
+    path = segment(directory, list(_lines(STREAM))[:300], closed=False)
+    async with (
+        await Database.connect(dsn) as database,
+        Loader(LoadSettings(directory=directory, dsn=dsn, batch_bytes=20_000)) as loader,
+    ):
+        assert (await loader.take()).records == 300
+        before = await contents(dsn)
+        await database.execute(change)
+        with path.open("ab") as file:
+            file.write(line(301, "ping", {"n": 301}))
+        assert (await loader.take()).records == 301
+        after = await contents(dsn)
+        assert await agreement(database) == 301
+    assert len(after["events"]) == len(before["events"]) + 1
+    for table in ("orders", "trades", "order_updates", "audit_rejects"):
+        assert after[table] == before[table]
+
+
+async def test_a_stream_rolled_back_with_its_ledger_is_brought_up_again(
+    dsn: str, half: Path, directory: Path, undisturbed: dict[str, list[str]]
+) -> None:
+    await _take(dsn, half)
+    async with await Database.connect(dsn) as database:
+        await database.execute("CREATE TABLE older AS TABLE monitoring.audit_segments")
+        await _take(dsn, directory)
+        assert_same(await contents(dsn), undisturbed)
+        for statement in ROLL_BACK:
+            await database.execute(statement)
+        assert 0 < await agreement(database) < RECORDS
+    totals = await _take(dsn, directory, 25_000)
+    assert totals.records == RECORDS - 2 * 600
+    assert_same(await contents(dsn), undisturbed)
+
+
+def test_a_database_restored_from_yesterday_under_a_running_watch_is_brought_up_again(
+    cluster: Cluster, tmp_path: Path, half: Path, directory: Path, undisturbed: dict[str, list[str]]
+) -> None:
+    with cluster.database(cluster.template(existing=False, migrated=True)) as dsn:
+        asyncio.run(_take(dsn, half))
+        name = dsn.partition("?")[0].rpartition("/")[2]
+        with cluster.database(template=name) as backup:
+            watch = Command(tmp_path, "watch", "--dir", directory, "--dsn", dsn, "--rescan", "0.1")
+            asyncio.run(until(lambda: "records in" in watch.said(), "the load"))
+            kept = backup.partition("?")[0].rpartition("/")[2]
+            cluster.drop(name)
+            # While it is being restored the name is unknown, and that is a reason to end.
+            assert watch.end() == 3
+            assert "does not exist" in watch.said()
+            cluster.run(cluster.admin_dsn, f"CREATE DATABASE {name} TEMPLATE {kept}")
+        assert (
+            json.loads(_ran(tmp_path, "load", "--dir", directory, "--dsn", dsn, "--json"))["records"] == RECORDS - 1200
+        )
+        assert_same(asyncio.run(contents(dsn)), undisturbed)
+
+
+def _ran(folder: Path, *args: str | Path) -> str:
+    command = Command(folder, *args)
+    assert command.end() in (0, 1), command.said()
+    return command.said()
+
+
+# -- its end --
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("let_go", [True, False])
+async def test_watch_told_to_end_in_the_midst_of_a_batch_ends_it_or_leaves_nothing_of_it(
+    dsn: str, watcher: Database, directory: Path, undisturbed: dict[str, list[str]], signum: int, let_go: bool
+) -> None:
+    async with held(dsn):
+        watch = Command(directory.parent, "watch", "--dir", directory, "--dsn", dsn, "--batch-bytes", "10000000")
+        await until_it_waits(watcher)
+        watch.signal(signum)
+        if not let_go:
+            assert await asyncio.to_thread(watch.end) == 0
+    # Where it gets on at once, it has the time to end the batch.
+    assert await asyncio.to_thread(watch.end) == 0
+    assert await agreement(watcher) == (RECORDS if let_go else 0)
+    assert f"stopped after {RECORDS if let_go else 0:,} records" in watch.said()
+    assert "Traceback" not in watch.said()
+    await _take(dsn, directory)
+    assert_same(await contents(dsn), undisturbed)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+async def test_load_told_to_end_in_the_midst_of_a_batch_leaves_nothing_of_it(
+    dsn: str, watcher: Database, directory: Path, undisturbed: dict[str, list[str]], signum: int
+) -> None:
+    async def gone() -> bool:
+        return not await watcher.fetchval(f"SELECT count(*) {LOADERS}")
+
+    async with held(dsn):
+        load = Command(directory.parent, "load", "--dir", directory, "--dsn", dsn, "--batch-bytes", "10000000")
+        await until_it_waits(watcher)
+        load.signal(signum)
+        assert await asyncio.to_thread(load.end) == 128 + signum
+        assert load.said() == ""
+        await until(gone, "the end of its session, though the lock is still held")
+    assert await agreement(watcher) == 0
+    await _take(dsn, directory)
+    assert_same(await contents(dsn), undisturbed)
 
 
 def test_what_a_killed_loader_left_in_the_temporary_folder_is_removed_by_the_next(

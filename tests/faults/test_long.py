@@ -31,7 +31,10 @@ from loader.settings import LoadSettings
 
 from ..bots import Bot, ended, forked, recovered, tmpfs_folder
 from ..disks import grow, small_tmpfs, thin_disk
+from ..plugins.postgres import Cluster
+from ..plugins.server import Server
 from ..trail import only
+from .siege import besiege
 from .test_disk import conserved, emit
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
@@ -117,6 +120,21 @@ def test_hundreds_of_kills_at_any_instant(tmp_path: Path, ring_dir: Path) -> Non
     print(f"{lost} declared lost in the {ROUNDS // 5} rounds with a small ring")
     assert segments > 10 * ROUNDS
     assert killed_recoveries > 10
+
+
+@pytest.mark.parametrize(("loaders", "rounds"), [(1, 120), (2, 100), (4, 80)])
+def test_hundreds_of_kills_of_loaders_while_bots_write(
+    server: Server, own_cluster: Cluster, tmp_path: Path, ring_dir: Path, loaders: int, rounds: int
+) -> None:
+    """And of their connections, of the server, and of the bots."""
+    directory = tmp_path / "audit"
+    directory.mkdir(mode=0o700)
+    counts = besiege(server, own_cluster, directory, ring_dir, loaders=loaders, rounds=rounds, existing=loaders == 2)
+    assert counts["killed"] == rounds
+    assert counts["looks"] > rounds // 40
+    for fault in ("server crashed", "server restarted", "loaders stopped", "asked to end", "bots killed", "proxy: cut"):
+        assert counts[fault] > 0, fault
+    assert counts["commits"] > rounds // 4
 
 
 # -- many threads --
@@ -268,11 +286,14 @@ _SLOW_SYNC = """
 #include <unistd.h>
 volatile int sync_takes_ms = 0;
 volatile int slow_syncs = 0;
+volatile int synced = 0;
 int fdatasync(int fd) {
     static int (*real)(int);
     if (!real) real = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
     if (sync_takes_ms) { slow_syncs++; usleep(1000 * sync_takes_ms); }
-    return real(fd);
+    int done = real(fd);
+    synced++;
+    return done;
 }
 """
 
@@ -280,15 +301,24 @@ _PACED = """
 import ctypes, json, sys, time
 from emitter import AuditLog
 shim = ctypes.CDLL(None)
-takes, slow = (ctypes.c_int.in_dll(shim, name) for name in ("sync_takes_ms", "slow_syncs"))
+takes, slow, synced = (ctypes.c_int.in_dll(shim, name) for name in ("sync_takes_ms", "slow_syncs", "synced"))
 audit = AuditLog(sys.argv[1], service="fox-bot")
 fields = dict(position_id=55, exchange="bybit", symbol="MNTUSDT", order_id="d2e5a4a0", client_order_id="fox",
     type="MARKET", side="sell", size=94.7, price=2.1118, status="FILLED", filled=94.7, remaining=0, fee=0.1,
     fee_currency="USDT")
+
+def until(counter, wanted):
+    while counter.value < wanted:
+        audit.order(**fields)  # so that there is something to sync
+        time.sleep(0.01)
+
 blocks, oldest = [], 0.0
 for block in range(10):
     takes.value = 2000 * (block % 2)
-    time.sleep(1.5)  # until a sync of the new kind is under way
+    if block % 2:
+        until(slow, slow.value + 1)  # a slow one has begun
+    else:
+        until(synced, synced.value + 2)  # the last slow one has ended, and one more
     spent, due = [], time.perf_counter()
     for number in range(12_000):
         due += 0.0002
@@ -297,7 +327,8 @@ for block in range(10):
         began = time.perf_counter_ns()
         audit.order(**fields)
         spent.append(time.perf_counter_ns() - began)
-    oldest = max(oldest, audit.stats().last_sync_age_s)
+        if number % 1000 == 0:
+            oldest = max(oldest, audit.stats().last_sync_age_s)
     spent.sort()
     blocks.append({"slow": block % 2, "p50": spent[6000], "p999": spent[-12], "max": spent[-1]})
 takes.value = 0
@@ -325,6 +356,7 @@ def test_syncs_of_two_seconds_do_not_show_in_a_call(tmp_path: Path) -> None:
         assert found["oldest"] > 1.5, "no sync was slow"
         assert found["closed"]
         assert (found["emitted"], found["lost"]) == (found["written"], 0)
+        assert len(only(tmp_path / f"log{attempt}").check().seqs) == found["emitted"] > 120_000
         kinds = [[b for b in found["blocks"] if b["slow"] == slow] for slow in (0, 1)]
         p50, p999 = ([statistics.median(b[name] for b in kind) for kind in kinds] for name in ("p50", "p999"))
         ratios.append(p999[1] / p999[0])
@@ -335,4 +367,3 @@ def test_syncs_of_two_seconds_do_not_show_in_a_call(tmp_path: Path) -> None:
         if ratios[-1] <= 2:
             break
     assert min(ratios) <= 2, ratios
-    assert len(only(tmp_path / "log0").check().seqs) == 120_000

@@ -1,6 +1,9 @@
 """Migrations: on an empty database, on a bot's own one, twice, two at once, and after something broke."""
 
 import asyncio
+import json
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +13,10 @@ from loader.database import Database
 from loader.errors import TerminalError, TransientError, UniqueViolation
 from loader.migrate import Migration, migrate, migrations, pending
 from loader.statements import sql_dir
+
+from ..command import emit
+from ..contents import agreement
+from ..processes import Command
 
 TABLES = ("orders", "trades", "order_updates", "events", "positions", "audit_segments", "audit_rejects")
 NAMES = [migration.name for migration in migrations()]
@@ -33,6 +40,46 @@ _INDEXES = """
 SELECT relname, indisunique, indisvalid FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
 WHERE relname LIKE 'tradetrail%'
 """
+
+
+_TIMEOUTS = "SELECT name, setting FROM pg_settings WHERE name LIKE '%timeout%' ORDER BY name"
+# Rows of a bot that has traded for years; the same order several times, as it logged them.
+_OLD = {
+    "orders": """
+        INSERT INTO monitoring.orders
+            (position_id, exchange, symbol, order_id, type, side, size, price, status, created_at)
+        SELECT (n / 4)::text, 'bybit', 'MNTUSDT', 'old-' || n / 2, 'MARKET', 'sell', n % 100, 2.1118, 'FILLED',
+               TIMESTAMPTZ '2024-01-01' + n * INTERVAL '20 seconds' FROM generate_series(1, $1::int) AS n""",
+    "trades": """
+        INSERT INTO monitoring.trades (signal_id, symbol, exchange, side, quantity, price, order_id, fee, executed_at)
+        SELECT n, 'MNTUSDT', 'bybit', 'buy', n % 100, 2.1118, 'old-' || n / 2, 0.11,
+               TIMESTAMPTZ '2024-01-01' + n * INTERVAL '20 seconds' FROM generate_series(1, $1::int) AS n""",
+}
+_MADE = (
+    "SELECT table_name, column_name, ordinal_position, data_type, column_default, is_nullable, collation_name "
+    "FROM information_schema.columns WHERE table_schema = 'monitoring' AND table_name <> 'mine' ORDER BY 1, 3",
+    "SELECT indexdef FROM pg_indexes WHERE schemaname = 'monitoring' ORDER BY indexname",
+    "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint "
+    "WHERE connamespace = 'monitoring'::regnamespace AND contype <> 'n' ORDER BY 1, 2",
+    "SELECT objoid::regclass::text, objsubid, description FROM pg_description "
+    "WHERE classoid = 'pg_class'::regclass AND objoid::regclass::text LIKE 'monitoring.%' ORDER BY 1, 2",
+)
+_WAITING_FOR_ANY = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'tradetrail' AND wait_event_type = 'Lock'
+"""
+_WAITING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'tradetrail' AND wait_event = 'relation'
+"""
+# As the bot does it, one statement a transaction.
+_NEW = (
+    "INSERT INTO monitoring.orders (exchange, symbol, order_id, type, side, size, status) "
+    "VALUES ('bybit', 'MNTUSDT', 'bot-' || $1::int, 'MARKET', 'sell', 1, 'NEW')",
+    "INSERT INTO monitoring.trades (exchange, symbol, order_id, side, quantity) "
+    "VALUES ('bybit', 'MNTUSDT', 'bot-' || $1::int, 'sell', 1)",
+    "UPDATE monitoring.orders SET status = 'FILLED' WHERE id = (SELECT max(id) FROM monitoring.orders) AND $1::int > 0",
+)
 
 
 async def rows(database: Database) -> dict[str, list[dict[str, Any]]]:
@@ -176,9 +223,10 @@ async def test_an_index_left_invalid_by_a_broken_build_is_built_again(existing_d
         assert broken == ["tradetrail_trades_stream_seq"]
         assert await pending(database) == [NAMES[7]]
         await database.execute("DELETE FROM monitoring.trades WHERE stream = 's'")
+        before = await database.fetch(_TIMEOUTS)
         assert await migrate(database) == [NAMES[7]]
         assert await indexes(database) == INDEXES
-        assert await database.fetchval("SHOW lock_timeout") == "0"
+        assert await database.fetch(_TIMEOUTS) == before
 
 
 async def test_a_busy_table_is_waited_for_briefly_and_then_again(existing_dsn: str) -> None:
@@ -216,17 +264,61 @@ async def test_a_database_newer_than_this_program_is_refused(db: Database) -> No
             await call(db)
 
 
-async def test_a_migration_that_fails_leaves_nothing(empty_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_migration_that_fails_leaves_nothing(
+    existing_dsn: str, empty_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of itself on a bot's database, of any on an empty one."""
     bad = Migration(2, "0002_bad", "CREATE TABLE monitoring.half (); SELECT 1 / 0;")
     first = migrations()[0]
     monkeypatch.setattr(loader.migrate, "migrations", lambda: (first, bad))
-    async with await Database.connect(empty_dsn) as database:
-        with pytest.raises(Exception, match="division by zero"):
-            await migrate(database)
-        assert await database.fetchval("SELECT to_regclass('monitoring.half')") is None
-        assert await pending(database) == ["0002_bad"]
-        free = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
-        assert await database.fetchval(free) == 0
+    for dsn, left in ((existing_dsn, ["0002_bad"]), (empty_dsn, ["0001_schema", "0002_bad"])):
+        async with await Database.connect(dsn) as database:
+            with pytest.raises(Exception, match="division by zero"):
+                await migrate(database)
+            assert await database.fetchval("SELECT to_regclass('monitoring.half')") is None
+            assert await pending(database) == left
+            free = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+            assert await database.fetchval(free) == 0
+
+
+async def test_both_ways_make_the_same_tables(
+    empty_dsn: str, existing_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All at once, as on an empty database, and one by one, as on a bot's."""
+    async with await Database.connect(empty_dsn) as database, await Database.connect(existing_dsn) as other:
+        assert await migrate(database) == NAMES
+        await other.execute("DROP SCHEMA monitoring CASCADE; CREATE SCHEMA monitoring; CREATE TABLE monitoring.mine ()")
+        assert await migrate(other) == NAMES
+        for query in _MADE:
+            made = await database.fetch(query)
+            assert len(made) >= 10
+            assert await other.fetch(query) == made
+
+
+async def test_who_is_killed_while_tables_are_made_leaves_none(empty_dsn: str, tmp_path: Path) -> None:
+    """Several loaders at once, one of them killed: the others make the tables, and load."""
+    log = tmp_path / "audit"
+    emit(log)
+    async with (
+        await Database.connect(empty_dsn, application_name="holder") as holder,
+        await Database.connect(empty_dsn, application_name="watcher") as watcher,
+    ):
+        async with holder.transaction():
+            # In the midst of its tables it waits for whoever makes the same one.
+            await holder.execute("CREATE SCHEMA monitoring; CREATE TABLE monitoring.audit_segments ()")
+            args = ("load", "--dir", log, "--dsn", empty_dsn, "--json")
+            victim = Command(tmp_path, *args)
+            while not await watcher.fetchval(_WAITING_FOR_ANY):
+                assert victim.running, victim.said()
+            others = [Command(tmp_path, *args) for _ in range(3)]
+            victim.process.kill()
+            await asyncio.to_thread(victim.end)
+            await holder.execute("DROP SCHEMA monitoring CASCADE")
+        said = []
+        for other in others:
+            assert await asyncio.to_thread(other.end) == 0, other.said()
+            said.append(json.loads(other.said())["records"])
+        assert sum(said) == await agreement(watcher) == 10
 
 
 async def test_tables_and_added_columns_are_described(db: Database) -> None:
@@ -265,3 +357,83 @@ async def test_the_roles_may_do_their_work_and_no_more(dsn: str) -> None:
         assert await database.fetchval("SELECT count(*) FROM monitoring.orders") == 1
         with pytest.raises(TerminalError, match="permission denied"):
             await database.execute("INSERT INTO monitoring.orders (exchange) VALUES ('x')")
+
+
+async def _checksum(database: Database, table: str, columns: list[str], last: int) -> Any:
+    fields = ", ".join(columns)
+    return await database.fetchval(
+        f"SELECT count(*) || ' ' || sum(hashtextextended(ROW({fields})::text, 0)::numeric) "
+        f"FROM monitoring.{table} WHERE id <= {last}"
+    )
+
+
+class _Bot:
+    """The old bot: one INSERT or UPDATE after the other, each timed, until it is told to stop."""
+
+    def __init__(self, dsn: str) -> None:
+        self.done = 0
+        self.longest_s = 0.0
+        self._dsn = dsn
+        self._stop = asyncio.Event()
+        self._task = asyncio.create_task(self._write())
+
+    async def _write(self) -> None:
+        async with await Database.connect(self._dsn, application_name="bot") as database:
+            while not self._stop.is_set():
+                began = time.perf_counter()
+                await database.execute(_NEW[self.done % 3], self.done // 3)
+                self.longest_s = max(self.longest_s, time.perf_counter() - began)
+                self.done += 1
+                await asyncio.sleep(0.001)
+
+    async def stop(self) -> str:
+        self._stop.set()
+        await self._task
+        return f"{self.done} statements of the bot's, the longest took {1000 * self.longest_s:.0f} ms"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+async def test_a_bot_with_five_million_rows_writes_on_while_it_is_migrated_and_loaded(
+    existing_dsn: str, tmp_path: Path
+) -> None:
+    """One second is the promise itself: the longest that migrations may make anybody wait."""
+    half = 2_500_000
+    log = tmp_path / "audit"
+    emit(log, 5000)
+    async with await Database.connect(existing_dsn, deadline_s=120) as database:
+        columns = {table: list(await database.columns(table)) for table in _OLD}
+        for insert in _OLD.values():
+            await database.execute(insert, half)
+        last = {table: await database.fetchval(f"SELECT max(id) FROM monitoring.{table}") for table in _OLD}
+        before = {table: await _checksum(database, table, columns[table], last[table]) for table in _OLD}
+        assert before["orders"].startswith(str(half + 50))
+
+        # Somebody reads for a while, as pg_dump does: migrations come behind, and let go again and again.
+        async with await Database.connect(existing_dsn, application_name="reader") as reader, reader.transaction():
+            await reader.fetchval("SELECT id FROM monitoring.orders LIMIT 1")
+            bot = _Bot(existing_dsn)
+            began = time.perf_counter()
+            migrating = Command(tmp_path, "migrate", "--dsn", existing_dsn, "--json")
+            for waits in (1, 0, 1):
+                while await database.fetchval(_WAITING) != waits:
+                    assert migrating.running, migrating.said()
+        assert await asyncio.to_thread(migrating.end, 120) == 0, migrating.said()
+        took = time.perf_counter() - began
+        print(f"migrate: {took:.1f} s; {await bot.stop()}")
+        assert json.loads(migrating.said())["applied"] == NAMES
+        assert bot.done > 100
+        assert bot.longest_s < 1.0
+
+        bot = _Bot(existing_dsn)
+        began = time.perf_counter()
+        loading = Command(tmp_path, "load", "--dir", log, "--dsn", existing_dsn, "--json")
+        assert await asyncio.to_thread(loading.end, 120) == 0, loading.said()
+        print(f"load of 15001 records: {time.perf_counter() - began:.1f} s; {await bot.stop()}")
+        assert json.loads(loading.said())["records"] == await agreement(database) == 15_001
+        assert bot.longest_s < 1.0
+
+        assert await indexes(database) == INDEXES
+        assert {table: await _checksum(database, table, columns[table], last[table]) for table in _OLD} == before
+        made = "SELECT count(*) FROM monitoring.orders WHERE order_id LIKE 'bot-%' AND stream IS NULL"
+        assert await database.fetchval(made) > 0

@@ -22,6 +22,8 @@ from loader.database import Database
 from loader.embedded import embedded
 from loader.migrate import migrate
 
+from .server import Server
+
 EXISTING_BOT = Path(__file__).with_name("existing_bot.sql")
 
 
@@ -93,6 +95,14 @@ def cluster() -> Iterator[Cluster]:
             cluster.run(dsn, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
         stack.callback(cluster.close)
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def own_cluster(server: Server) -> Iterator[Cluster]:
+    """Databases on the server that a test may disturb."""
+    cluster = Cluster(server.dsn())
+    yield cluster
+    cluster.close()
 
 
 @pytest.fixture
