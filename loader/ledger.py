@@ -12,7 +12,7 @@ from .database import Database
 from .prepared import Moved, Prepared
 from .staging import filled
 from .totals import declared_loss
-from .validate import Rejects
+from .validate import PartCount, Rejects
 
 
 class SegmentLedger:
@@ -47,34 +47,37 @@ class SegmentLedger:
         control: dict[int, list[str]] = {}
         for found in self._prepared.check.control():
             control.setdefault(found.part, []).append(found.line)
-        for count in self._prepared.parts:
-            part = self._prepared.spooled.parts[count.part]
-            lines = control.get(count.part, [])
-            losses = [declared_loss(line) for line in lines]
-            footer = next((f for line in lines if (f := parse_footer(line.encode()))), None)
-            await database.execute(
-                self._sql["ledger_write"],
-                part.name.stream,
-                part.name.number,
-                str(part.name),
-                part.header.service,
-                part.stop,
-                count.records,
-                count.rejected,
-                sum(lost for lost, _ in losses),
-                [loss for _, ranges in losses for loss in ranges],
-                count.first_seq,
-                count.last_seq,
-                footer.sha256 if footer else None,
-                footer.recovered if footer else False,
-                self._voids.get((part.name.stream, part.name.number)),
-                _time(part.header.timestamp),
-                _time(footer.timestamp) if footer else None,
-            )
+        moved = [self._moved(count, control.get(count.part, [])) for count in self._prepared.parts]
+        await database.execute(self._sql["ledger_write"], moved)
+
+    def _moved(self, count: PartCount, control: list[str]) -> dict[str, object]:
+        """How a segment's row moves on by a part of it."""
+        part = self._prepared.spooled.parts[count.part]
+        losses = [declared_loss(line) for line in control]
+        footer = next((f for line in control if (f := parse_footer(line.encode()))), None)
+        return {
+            "stream": part.name.stream,
+            "segment": part.name.number,
+            "file": str(part.name),
+            "service": part.header.service,
+            "bytes": part.stop,
+            "records": count.records,
+            "rejected": count.rejected,
+            "lost": sum(lost for lost, _ in losses),
+            "losses": [loss for _, ranges in losses for loss in ranges],
+            "first_seq": count.first_seq,
+            "last_seq": count.last_seq,
+            "sha256": footer.sha256 if footer else None,
+            "recovered": footer.recovered if footer else False,
+            "void_from": self._voids.get((part.name.stream, part.name.number)),
+            "opened_at": _time(part.header.timestamp),
+            "closed_at": _time(footer.timestamp) if footer else None,
+        }
 
 
-def _time(text: str) -> datetime | None:
+def _time(text: str) -> str | None:
+    """A time that PostgreSQL can read; None for what is none."""
     try:
-        return datetime.fromisoformat(text)
+        return datetime.fromisoformat(text).isoformat()
     except ValueError:
         return None

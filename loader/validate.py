@@ -162,8 +162,9 @@ class Check:
             self._clean = run("SELECT NOT EXISTS (FROM findings)").fetchone() == (True,)
 
     def _insert(self, table: str, rows: Sequence[tuple[object, ...]]) -> None:
-        if rows:
-            self._duck.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
+        if rows:  # a list for each column: row by row, a batch of thousands of parts would take seconds
+            columns = [list(column) for column in zip(*rows, strict=True)]
+            self._duck.execute(f"INSERT INTO {table} SELECT {', '.join(['unnest(?)'] * len(columns))}", columns)
 
     def _second_look(self) -> None:
         """DuckDB's JSON is laxer than the standard: lines that might be meant are read strictly, one by one."""

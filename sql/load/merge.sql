@@ -19,12 +19,19 @@ ORDER BY stream, segment
 FOR UPDATE;
 
 -- name: ledger_write
--- Move a segment's row on, in the transaction that takes its records.
+-- Move segments' rows on, in the transaction that takes their records. $1: a list of objects, one for each segment.
 INSERT INTO monitoring.audit_segments AS known (
     stream, segment, file, service, bytes, records, rejected, lost, losses, first_seq, last_seq, sha256, recovered,
     void_from, opened_at, closed_at, loaded_at
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, clock_timestamp())
+SELECT
+    stream, segment, file, service, bytes, records, rejected, lost, losses, first_seq, last_seq, sha256, recovered,
+    void_from, opened_at, closed_at, clock_timestamp()
+FROM jsonb_to_recordset($1::jsonb) AS part (
+    stream text, segment integer, file text, service text, bytes bigint, records bigint, rejected bigint, lost bigint,
+    losses jsonb, first_seq bigint, last_seq bigint, sha256 text, recovered boolean, void_from bigint, opened_at timestamptz,
+    closed_at timestamptz
+)
 ON CONFLICT (stream, segment) DO UPDATE SET
     bytes = excluded.bytes,
     records = known.records + excluded.records,
