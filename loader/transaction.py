@@ -170,15 +170,16 @@ class BatchTransaction:
     async def _set_aside(self, database: Database, prepared: Prepared, error: DatabaseError) -> None:
         """PostgreSQL refused rows that all rules let through: reject their lines, and leave the others."""
         await asyncio.to_thread(prepared.unsettle)
+        before = sum(part.rejected for part in prepared.parts)
         refused = await refused_rows(database, prepared.rows)
-        if not refused:
+        marks = [(stream, seq, "refused_by_database", reason) for stream, seq, reason in refused]
+        await asyncio.to_thread(prepared.mark, marks)
+        await asyncio.to_thread(prepared.unsettle)
+        if sum(part.rejected for part in prepared.parts) == before:
             raise TerminalError(
                 f"{error}. Row by row they are taken, together they are not; nothing of the batch was kept",
                 sqlstate=error.sqlstate,
             )
-        marks = [(stream, seq, "refused_by_database", reason) for stream, seq, reason in refused]
-        await asyncio.to_thread(prepared.mark, marks)
-        await asyncio.to_thread(prepared.unsettle)
 
     async def _check_deferred(self, database: Database) -> None:
         """Constraints that wait for the end speak up here: an error at COMMIT could mean anything."""

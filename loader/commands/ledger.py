@@ -1,41 +1,21 @@
-"""``status`` and ``rejects``: what PostgreSQL has of the log."""
+"""``status``: what PostgreSQL has of the log."""
 
 from __future__ import annotations
-
-import re
-import sys
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
-from .. import statements
-from ..database import Database
 from ..ending import run
-from ..errors import EnvironmentFault, UsageError
-from ..options import DEFAULT_DIRECTORY, EMBEDDED, AnyDirectory, Directory, Dsn, Json, database_at, example
+from ..errors import EnvironmentFault
+from ..options import DEFAULT_DIRECTORY, EMBEDDED, Directory, Dsn, Json, database_at, example
 from ..show import cell, console, moment, print_json, print_problems, table
 from ..status import Ledger, Status, read_ledger, take_status
-from ..text import count, size, visible
-
-_AGO = re.compile(r"(\d+)\s*([smhd])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_SEVERITIES = ("rejected", "repaired")
-_ROWS_IN_A_TABLE = 100
+from ..text import size
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command(epilog=example("tradetrail status --dir var/audit --json"))(status)
-    group = typer.Typer(no_args_is_help=True, help="Lines that were rejected, or repaired.", rich_markup_mode="rich")
-    group.callback(epilog=example("tradetrail rejects list --since 1d"))(_rejects)
-    group.command("list", epilog=example("tradetrail rejects list --rule price_missing --since 2h"))(rejects_list)
-    app.add_typer(group, name="rejects")
-
-
-def _rejects() -> None:
-    """Lines that were rejected, or repaired."""
 
 
 def status(*, directory: Directory = DEFAULT_DIRECTORY, dsn: Dsn = None, json: Json = False) -> int:
@@ -97,74 +77,3 @@ def _print_status(found: Status) -> None:
 
 def _figure(value: int | None) -> str:
     return "?" if value is None else f"{value:,}"
-
-
-def rejects_list(
-    *,
-    directory: AnyDirectory = DEFAULT_DIRECTORY,  # noqa: ARG001  a common option
-    dsn: Dsn = None,
-    stream: Annotated[str | None, typer.Option(help="Only of this stream; a part of its id is enough.")] = None,
-    rule: Annotated[str | None, typer.Option(help="Only those that break this rule.")] = None,
-    severity: Annotated[str | None, typer.Option(metavar="rejected|repaired", help="Only of this sort.")] = None,
-    since: Annotated[
-        str | None, typer.Option(metavar="WHEN", help="Only those noted since: 30m, 2h, 7d, or an ISO 8601 time (UTC).")
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="At most so many, the newest. By default 100, with --json all.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """List lines that were rejected or repaired, with the reasons; --json gives them whole."""
-    if severity is not None and severity not in _SEVERITIES:
-        raise UsageError(f"--severity is one of {', '.join(_SEVERITIES)}, not {severity!r}")
-    if limit is None and not json:
-        limit = _ROWS_IN_A_TABLE
-    asked = (stream, severity, rule, _moment(since) if since else None)
-    if not dsn and not EMBEDDED.exists():
-        rows: list[dict[str, Any]] = []
-        total = 0
-    else:
-        with database_at(dsn) as there:
-            rows, total = run(_read_rejects(there, asked, limit))
-    if json:
-        print_json(rows)
-    else:
-        _print_rejects(rows, total)
-
-
-async def _read_rejects(dsn: str, asked: tuple[Any, ...], limit: int | None) -> tuple[list[dict[str, Any]], int]:
-    sql = statements.load("views/ledger.sql")
-    async with await Database.connect(dsn) as database:
-        if not await database.fetchval(sql["is_there"]):
-            return [], 0
-        rows = await database.fetch(sql["rejects"], *asked, limit)
-        return rows, await database.fetchval(sql["count_rejects"], *asked)
-
-
-def _print_rejects(rows: list[dict[str, Any]], total: int) -> None:
-    to = console()
-    shown = table(("place", "seq", "reasons and line"), right=("seq",), wrapped=("reasons and line",))
-    width = 200 if not sys.stdout.isatty() else max(20, to.width - 36)
-    for row in rows:
-        style = "red" if row["severity"] == "rejected" else "yellow"
-        seq = "?" if row["seq"] is None else f"{row['seq']}{'?' if row['seq_inferred'] else ''}"
-        words = Text()
-        for reason in row["reasons"]:
-            words.append(visible(reason) + "\n", style=style)
-        raw = visible(row["raw"][: width + 1])
-        words.append(raw if len(raw) <= width else raw[: width - 1] + "…", style="dim")
-        shown.add_row(f"..{row['stream'][-6:]}.{row['segment']:06d} @{row['byte_offset']}", seq, words)
-    if rows:
-        to.print(shown)
-    more = f"the newest {len(rows):,} of {total:,} lines" if total > len(rows) else count(total, "line")
-    to.print(more, style="dim")
-
-
-def _moment(text: str) -> datetime:
-    if match := _AGO.fullmatch(text.strip()):
-        return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"--since: {text!r} is no time; write 30m, 2h, 7d, or 2026-11-22T13:00:00Z") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -18,7 +18,8 @@ from emitter.segments import new_stream
 from tests import lines
 from tests.command import SCRIPT, answer, emit, environment, one_line, record, segment, tradetrail
 
-COMMANDS = ["migrate", "load", "watch", "validate", "query", "status", "backfill", "rejects list"]
+REJECTS = ["rejects list", "rejects export", "rejects retry"]
+COMMANDS = ["migrate", "load", "watch", "validate", "query", "status", "backfill", *REJECTS]
 READERS = ["load", "validate", "query", "status"]
 # Nobody listens on port 1.
 AWAY = "postgresql://bot:S3cret@127.0.0.1:1/trading"
@@ -96,6 +97,10 @@ def test_without_a_command_help_is_shown() -> None:
         (["rejects", "lsit"], "Did you mean 'list'"),
         (["rejects", "list", "--severity", "bad"], "rejected, repaired"),
         (["rejects", "list", "--since", "yesterday"], "30m"),
+        (["rejects", "retry", "--since", "yesterday"], "30m"),
+        (["rejects", "retry", "--from", "none.jsonl"], "no such file"),
+        (["rejects", "retry", "--from", ".", "--rule", "x"], "do not go with it"),
+        (["rejects", "export", "--severity", "all"], "rejected, repaired"),
         (["query", "--json", "--csv", "SELECT 1"], "exclude each other"),
         (["migrate", "--dsn", "mysql://x/y"], "postgresql://"),
         (["migrate", "--dsn", "postgresql://u:p/w@h/d"], "%2F"),
@@ -156,7 +161,7 @@ def test_odd_files_are_problems_and_the_others_are_loaded(log: Path, dsn: str) -
 # -- the database --
 
 
-@pytest.mark.parametrize("args", [["migrate"], ["load", "--timeout", "0"], ["rejects", "list"]])
+@pytest.mark.parametrize("args", [["migrate"], ["load", "--timeout", "0"], *(name.split() for name in REJECTS)])
 def test_a_database_that_is_away_is_one_line_without_the_password(log: Path, args: list[str]) -> None:
     where = ["--dir", log] if args[0] == "load" else []
     said = one_line(tradetrail(*args, *where, "--dsn", AWAY), 3)
