@@ -6,6 +6,7 @@
 
 from .audit import AuditLog, Stats
 from .errors import DirectoryError, EmitterError, RingDamaged, SettingError
+from .position import Position
 from .records import SCHEMA_VERSION
 
 __version__ = "0.1.0"
@@ -15,6 +16,7 @@ __all__ = [
     "AuditLog",
     "DirectoryError",
     "EmitterError",
+    "Position",
     "RingDamaged",
     "SettingError",
     "Stats",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .core import CLOSE_TIMEOUT_S, Core, Stats
 from .encoding import heading
 from .errors import SettingError
+from .position import STOP_LOSS, TAKE_PROFIT, Position, position_of
 from .processors import ProcessedCore, tee
 from .records import ORDER, ORDER_UPDATE, TRADE
 from .settings import EmitterSettings, settings_from_arguments, settings_from_environment
@@ -77,6 +78,41 @@ class AuditLog:
     def event(self, name: str, /, *, severity: str = "INFO", **fields: Any) -> int:
         """Anything else worth a line, under a name in the past tense such as ``position.closed``."""
         return self._core.event(name, severity, self._bound, fields)
+
+    def position(
+        self,
+        /,
+        *,
+        position_id: Any = None,
+        exchange: Any = None,
+        symbol: Any = None,
+        side: Any = None,
+        quantity: Any = None,
+        signal_id: Any = None,
+        price: Any = None,
+        contract_size: Any = None,
+        stop_loss_order_id: Any = None,
+        take_profit_order_id: Any = None,
+        **fields: Any,
+    ) -> Position:
+        """What happens to one position, each step with the records that belong to it.
+
+        ``side`` is that of the entry: buy or long, sell or short. ``quantity`` and ``price`` are what is planned: they
+        stand in where no order says what was really filled. ``contract_size``: units in one of ``quantity``. The ids
+        of orders that wait already are for a bot that starts again. Other fields are on every record, as with ``bind``.
+        """
+        links = {"position_id": position_id, "exchange": exchange, "symbol": symbol}
+        bound = {name: self._bound[name] for name in links if name in self._bound}
+        said = {name: value for name, value in links.items() if value is not None}
+        return position_of(
+            self,
+            {**bound, **said, **fields},
+            {"signal_id": signal_id, "contract_size": contract_size},
+            side=side,
+            quantity=quantity,
+            price=price,
+            protecting={STOP_LOSS: stop_loss_order_id, TAKE_PROFIT: take_profit_order_id},
+        )
 
     def bind(self, /, **fields: Any) -> AuditLog:
         """The same trail with fields that are added to every record made through it."""

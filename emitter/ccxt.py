@@ -36,6 +36,11 @@ _RUN_TOGETHER = {
 _CHANGE_TIMES = ("lastUpdateTimestamp", "lastTradeTimestamp")
 _CREATION_TIMES = ("timestamp", "datetime")
 _EXACT_FLOAT_IDS_BELOW = 2**53
+# As tuples: the bot waits for these, and a union would be made at every look.
+_NUMBERS = (int, float, Decimal)
+_LISTS = (list, tuple)
+_CONTAINERS = (list, tuple, Mapping)
+_NO_COSTS = (bool, *_CONTAINERS)
 
 
 def order_fields(order: Mapping[str, Any], *, exchange: str | None = None) -> dict[str, Any]:
@@ -139,7 +144,7 @@ def fee_fields(fee: Any = None, fees: Any = None) -> dict[str, Any]:
 
 
 def _fee_entries(value: Any) -> list[dict[str, Any]]:
-    items = value if isinstance(value, list | tuple) else [value]
+    items = value if isinstance(value, _LISTS) else [value]
     return [entry for item in items if (entry := _fee_entry(item)) is not None]
 
 
@@ -159,7 +164,7 @@ def _fee_entry(value: Any) -> dict[str, Any] | None:
 
 
 def _cost(value: Any) -> Any:
-    return None if isinstance(value, bool | Mapping | list | tuple) else _number(value)
+    return None if isinstance(value, _NO_COSTS) else _number(value)
 
 
 def _covers(other: dict[str, Any], one: dict[str, Any]) -> bool:
@@ -209,8 +214,9 @@ def _order_id(value: Any) -> str | None:
 
 def _id(value: Any) -> str | None:
     """One id as text; of a list its only one, or all joined with commas; a bool or a mapping is no id."""
-    items = value if isinstance(value, list | tuple) else [value]
-    return ",".join(text for item in items if (text := _single_id(item)) is not None) or None
+    if not isinstance(value, _LISTS):
+        return _single_id(value) or None
+    return ",".join(text for item in value if (text := _single_id(item)) is not None) or None
 
 
 def _single_id(value: Any) -> str | None:
@@ -222,9 +228,11 @@ def _single_id(value: Any) -> str | None:
 
 def _text(value: Any) -> Any:
     """A text or a number as text; None where nothing is said (also by NaN); anything else as it is."""
-    if _unsaid(value) or (isinstance(value, float | Decimal) and _decimal(value) is None):
+    if isinstance(value, str):
+        return value if value.strip() else None
+    if _unsaid(value) or (isinstance(value, (float, Decimal)) and _decimal(value) is None):
         return None
-    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+    if isinstance(value, _NUMBERS) and not isinstance(value, bool):
         try:
             return str(value)
         except ValueError:  # an int of more digits than the interpreter writes out
@@ -234,6 +242,8 @@ def _text(value: Any) -> Any:
 
 def _number(value: Any) -> Any:
     """A number as it is, a numeric text as ``Decimal``; None where nothing is said; others as they are."""
+    if isinstance(value, _NUMBERS):
+        return value
     if _unsaid(value):
         return None
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
@@ -248,7 +258,7 @@ def _number(value: Any) -> Any:
 def _decimal(value: Any) -> Decimal | None:
     """For comparing: the finite value of a number, else None."""
     if isinstance(value, float):
-        value = Decimal(repr(value))
+        value = Decimal(float.__repr__(value))  # numpy's floats have a repr of their own
     if isinstance(value, int) and not isinstance(value, bool):
         value = Decimal(value)
     return value if isinstance(value, Decimal) and value.is_finite() else None
@@ -265,7 +275,7 @@ def _time(source: Mapping[str, Any], *keys: str) -> str | None:
 def _unsaid(value: Any) -> bool:
     if isinstance(value, str):
         return not value.strip()
-    return value is None or (isinstance(value, list | tuple | Mapping) and not value)
+    return value is None or (isinstance(value, _CONTAINERS) and not value)
 
 
 def _without_none(fields: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from .errors import DirectoryError, SettingError
 from .memory import CLOSED, NOT_ENCODABLE, REASONS, Memory
 from .recovery import recover
 from .ring import Ring
+from .seal import read_seal
 from .segments import make_directory, new_stream
 from .settings import EmitterSettings
 from .shared import anonymous, create_shared
@@ -60,6 +61,8 @@ class Core:
 
     def __init__(self, settings: EmitterSettings) -> None:
         self.settings = settings
+        # Read once: a forked child, which starts a stream of its own, may no longer be able to.
+        self._seal = read_seal(settings.seal_key) if settings.seal_key and not settings.disabled else None
         self._encoder = Encoder(settings.redact, settings.max_line_bytes)
         # Re-entrant: a signal handler may log or close while the call it interrupts starts or closes.
         self._starting = threading.RLock()
@@ -118,7 +121,7 @@ class Core:
         settings, told = self.settings, []
         gid = _prepare_directory(settings)
         try:
-            recovered = recover(settings.directory, ring_dir=settings.ring_dir)
+            recovered = recover(settings.directory, ring_dir=settings.ring_dir, seal=self._seal)
         except OSError as error:
             raise DirectoryError(f"{settings.directory}: cannot be read: {error.strerror}") from error
         told += [f"an earlier stream is not finished: {problem}" for problem in recovered.problems]
@@ -151,6 +154,7 @@ class Core:
                     fsync_interval_s=settings.fsync_interval_ms / 1000,
                     file_mode=0o600 if settings.group is None else 0o640,
                     gid=gid,
+                    seal=self._seal,
                 ),
             )
             writer.on_loss = self._tell_loss

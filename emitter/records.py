@@ -11,7 +11,7 @@ from typing import Literal
 
 SCHEMA_VERSION = 1
 
-FieldType = Literal["text", "number", "integer", "time", "fee", "fees"]
+FieldType = Literal["text", "number", "integer", "boolean", "time", "fee", "fees"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ TRADE = Kind(
     _fields(
         "signal_id:integer position_id exchange* symbol* side* order_type quantity:number price*:number "
         "executed_qty*:number average_price:number order_id client_order_id trade_id status fee:fee fee_currency "
-        "fees:fees executed_at:time"
+        "fees:fees contract_size:number reason estimated:boolean executed_at:time"
     ),
 )
 # Any other event name; the fields named here are lifted into columns, the whole stays in event_data.

@@ -23,6 +23,7 @@ from pathlib import Path
 from .errors import RingDamaged, SegmentDamaged
 from .memory import HEAD, SYNC_BEGUN, SYNC_DONE, SYNCED, WRITTEN, Memory, Slot
 from .records import SCHEMA_VERSION
+from .seal import Seal
 from .segments import (
     Header,
     SegmentName,
@@ -52,11 +53,14 @@ class Recovered:
     problems: list[str] = field(default_factory=list)
 
 
-def recover(directory: Path, *, ring_dir: Path | None = None, finished: set[str] | None = None) -> Recovered:
+def recover(
+    directory: Path, *, ring_dir: Path | None = None, finished: set[str] | None = None, seal: Seal | None = None
+) -> Recovered:
     """Finish all dead streams of a directory. Living ones, and those that another finishes just now, are left alone.
 
     ``ring_dir``, where given, is also searched for rings of this directory that never got a segment. ``finished``
-    remembers for the next time which streams have reached their end, so that they are not looked at again.
+    remembers for the next time which streams have reached their end, so that they are not looked at again. ``seal``:
+    the footers written here are sealed with it.
     """
     result = Recovered()
     streams: dict[str, list[SegmentName]] = {}
@@ -66,7 +70,7 @@ def recover(directory: Path, *, ring_dir: Path | None = None, finished: set[str]
         if finished is not None and stream in finished:
             continue
         try:
-            found = _Stream(directory, names, result)
+            found = _Stream(directory, names, result, seal)
             if found.recover():
                 result.streams.append(stream)
             elif finished is not None and found.is_finished():
@@ -98,11 +102,12 @@ def _living(path: Path) -> bool:
 class _Stream:
     """The files and the ring of one stream, while they are being finished."""
 
-    def __init__(self, directory: Path, names: list[SegmentName], result: Recovered) -> None:
+    def __init__(self, directory: Path, names: list[SegmentName], result: Recovered, seal: Seal | None = None) -> None:
         self.directory = directory
         self.stream = names[0].stream
         self.names = names
         self.result = result
+        self.seal = seal
         self.header = self.newest_header()
 
     def path(self, name: SegmentName) -> Path:
@@ -254,6 +259,7 @@ class _Stream:
             last_seq=body.last_seq,
             sha256=body.sha256,
             recovered=True,
+            hmac=self.seal.of(name, body.sha256) if self.seal else None,
         )
         with _appending(path) as fd:
             _write(fd, line)

@@ -120,6 +120,7 @@ class Footer:
     last_seq: int | None
     sha256: str
     recovered: bool
+    hmac: str | None = None
 
 
 def control_line(stream: str, event_name: str, attributes: dict[str, Any], severity: str = "INFO") -> bytes:
@@ -169,8 +170,9 @@ def footer_line(
     last_seq: int | None,
     sha256: str,
     recovered: bool = False,
+    hmac: str | None = None,
 ) -> bytes:
-    attributes = {
+    attributes: dict[str, Any] = {
         "segment": name.number,
         "records": records,
         "first_seq": first_seq,
@@ -178,6 +180,8 @@ def footer_line(
         "sha256": sha256,
         "recovered": recovered,
     }
+    if hmac is not None:
+        attributes["hmac"] = hmac
     return control_line(name.stream, SEGMENT_CLOSED, attributes)
 
 
@@ -230,6 +234,7 @@ def parse_footer(line: bytes) -> Footer | None:
             last_seq=found["last_seq"],
             sha256=str(found["sha256"]),
             recovered=bool(found["recovered"]),
+            hmac=str(found["hmac"]) if found.get("hmac") is not None else None,
         )
     except (KeyError, TypeError, ValueError):
         return None

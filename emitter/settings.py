@@ -42,6 +42,7 @@ class EmitterSettings:
     max_line_bytes: int = 64 * KIB
     redact: frozenset[str] = frozenset()
     group: str | None = None
+    seal_key: Path | None = None
     disabled: bool = False
     resource: Mapping[str, str] = field(default_factory=dict)
     on_loss: Callable[[Stats], None] | None = None
@@ -92,6 +93,7 @@ ENVIRONMENT: dict[str, tuple[str, Callable[[str], Any]]] = {
     "TRADETRAIL_MAX_LINE_BYTES": ("max_line_bytes", int),
     "TRADETRAIL_REDACT": ("redact", lambda text: text.replace(",", " ").split()),
     "TRADETRAIL_GROUP": ("group", str),
+    "TRADETRAIL_SEAL_KEY": ("seal_key", Path),
     "OTEL_SERVICE_NAME": ("service", str),
     "OTEL_RESOURCE_ATTRIBUTES": ("resource", _resource),
     "OTEL_SDK_DISABLED": ("disabled", _flag),
@@ -141,7 +143,14 @@ def settings_from_arguments(**given: Any) -> EmitterSettings:
     unknown = sorted(set(given) - known)
     if unknown:
         raise SettingError(f"unknown setting: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
-    for name, make in (("directory", Path), ("ring_dir", Path), ("redact", _names), ("resource", _texts)):
+    made: tuple[tuple[str, Callable[[Any], object]], ...] = (
+        ("directory", Path),
+        ("ring_dir", Path),
+        ("seal_key", lambda given: None if given is None else Path(given)),
+        ("redact", _names),
+        ("resource", _texts),
+    )
+    for name, make in made:
         if name in given:
             try:
                 given[name] = make(given[name])

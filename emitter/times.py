@@ -41,10 +41,10 @@ def time_from(value: object) -> datetime | None:
         return _from_iso(text)
     if isinstance(value, bool):
         return None
-    if isinstance(value, int | Decimal):
+    if isinstance(value, (int, Decimal)):
         return _since_epoch(Decimal(value))
     if isinstance(value, float) and isfinite(value):
-        return _since_epoch(Decimal(repr(value)))
+        return _since_epoch(Decimal(float.__repr__(value)))
     return None
 
 

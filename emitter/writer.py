@@ -21,6 +21,7 @@ from pathlib import Path
 
 from .memory import HEAD, SYNC_BEGUN, SYNC_DONE, SYNCED, WRITTEN, Slot
 from .ring import Ring
+from .seal import Seal
 from .segments import (
     SegmentName,
     Void,
@@ -70,13 +71,15 @@ class OpenSegment:
     opened: float = field(default_factory=time.monotonic)
     in_directory: bool = False
 
-    def footer(self) -> bytes:
+    def footer(self, seal: Seal | None) -> bytes:
+        sha256 = self.digest.hexdigest()
         return footer_line(
             self.name,
             records=self.records,
             first_seq=self.first_seq,
             last_seq=self.last_seq,
-            sha256=self.digest.hexdigest(),
+            sha256=sha256,
+            hmac=seal.of(self.name, sha256) if seal else None,
         )
 
 
@@ -103,6 +106,7 @@ class WriterSettings:
     fsync_interval_s: float
     file_mode: int = 0o600
     gid: int = -1
+    seal: Seal | None = None
 
 
 class Writer:
@@ -346,7 +350,7 @@ class Writer:
         self._last_number = new.name.number
         try:
             self._memory.end_slot(end)
-            self._write_all(old.fd, old.footer())
+            self._write_all(old.fd, old.footer(self._settings.seal))
             self._write_header(new, old.digest.hexdigest(), ())
         except BaseException:
             self._given_up.append(new.fd)
@@ -414,7 +418,7 @@ class Writer:
             self._sync_now()
             self._write_rest()
         self._memory.end_slot(self._words[WRITTEN])
-        self._write_all(self._segment.fd, self._segment.footer())
+        self._write_all(self._segment.fd, self._segment.footer(self._settings.seal))
         self._sync_now()
         self._given_up += [self._segment.fd, self._directory]
         self._close_given_up()

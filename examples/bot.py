@@ -3,8 +3,9 @@
     python examples/bot.py --dir var/audit --seconds 10
 
 It opens positions with a market order, protects each with a stop-loss order that it moves once, and closes them by a
-second market order unless the stop is hit first. The trading code calls the log and never looks at what the call
-returns: whatever happens to the log, the bot trades on. The simulated exchange stands at the end of the file.
+second market order unless the stop is hit first. The trading code hands each answer of the exchange to the log and
+never looks at what the call returns: whatever happens to the log, the bot trades on. The simulated exchange, whose
+orders are plain objects, stands at the end of the file.
 """
 
 from __future__ import annotations
@@ -27,71 +28,30 @@ async def hold_position(exchange: Exchange, audit: AuditLog, ids: tuple[int, int
     """One position from its entry to its exit, each step written down when it has happened."""
     symbol, side = exchange.pick(), exchange.dice.choice(["buy", "sell"])
     other_side = "sell" if side == "buy" else "buy"
-    scoped = audit.bind(position_id=ids[0], signal_id=ids[1], exchange=exchange.name, symbol=symbol)
+    position = audit.position(position_id=ids[0], signal_id=ids[1], exchange=exchange.name, symbol=symbol, side=side)
 
     entry = exchange.market_order(symbol, side)
-    log_order(scoped, entry)
-    log_fills(scoped, entry)
-
+    position.entry_filled(entry)
     stop = exchange.stop_order(symbol, other_side, entry.size, distance="0.02")
-    log_order(scoped, stop)
+    position.stop_loss_placed(stop)
     await wait(stopping, exchange.dice.uniform(0.05, 0.5))
 
     # The price went our way: the stop follows. One exchange can change an order, the other wants a new one.
     if exchange.changes_orders:
         stop.price = exchange.stop_price(symbol, other_side, distance="0.01")
-        scoped.update_order(order_id=stop.id, price=stop.price, reason="trailing stop")
     else:
-        scoped.update_order(order_id=stop.id, status="CANCELED", reason="stop replaced")
         stop = exchange.stop_order(symbol, other_side, entry.size, distance="0.01")
-        log_order(scoped, stop)
+    position.stop_loss_moved(stop, reason="trailing stop")
     await wait(stopping, exchange.dice.uniform(0.05, 0.5))
 
     if exchange.dice.random() < 0.3:
         exchange.fill(stop, stop.price)
-        scoped.update_order(order_id=stop.id, status="FILLED", filled=stop.size, remaining=Decimal(0))
-        log_fills(scoped, stop)
-        reason = "stop loss"
+        position.stop_loss_triggered(stop)
+        position.closed(reason="stop loss")
     else:
         leave = exchange.market_order(symbol, other_side, entry.size)
-        log_order(scoped, leave)
-        log_fills(scoped, leave)
-        scoped.update_order(order_id=stop.id, status="CANCELED", reason="position closed")
-        reason = "exit signal"
-    scoped.event("position.closed", reason=reason)
-
-
-def log_order(audit: AuditLog, order: Order) -> None:
-    """An order as the exchange confirmed it."""
-    filled = sum((fill.size for fill in order.fills), Decimal(0))
-    audit.order(
-        order_id=order.id,
-        client_order_id=order.client_id,
-        type=order.type,
-        side=order.side,
-        size=order.size,
-        price=order.price,
-        status=order.status,
-        filled=filled,
-        remaining=order.size - filled,
-    )
-
-
-def log_fills(audit: AuditLog, order: Order) -> None:
-    """One record per fill. The fee is ccxt's dict as it came, in whatever currency, or not there."""
-    for fill in order.fills:
-        audit.trade(
-            order_id=order.id,
-            client_order_id=order.client_id,
-            trade_id=fill.id,
-            order_type=order.type,
-            side=order.side,
-            quantity=order.size,
-            executed_qty=fill.size,
-            price=fill.price,
-            status=order.status,
-            fee=fill.fee,
-        )
+        position.exit_filled(leave, reason="exit signal")  # and its stop is canceled
+        position.closed(reason="exit signal")
 
 
 async def wait(stopping: asyncio.Event, seconds: float) -> None:

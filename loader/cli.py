@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from emitter import __version__
 
-from .commands import backfill, demo, files, ledger, load, rejects
+from .commands import backfill, demo, files, ledger, load, metrics, reconcile, rejects, verify
 from .errors import UsageError
 
 app = typer.Typer(
@@ -22,7 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for module in (load, files, ledger, rejects, backfill, demo):
+for module in (load, files, ledger, verify, rejects, metrics, reconcile, backfill, demo):
     module.register(app)
 
 

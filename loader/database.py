@@ -176,9 +176,9 @@ class Database:
         """Run one statement, or a script where there are no ``args``; the rows affected by the (last) one."""
         return _rows(await self._within(self._connection.execute(sql, *args), deadline_s=deadline_s))
 
-    async def fetch(self, sql: str, *args: object) -> list[dict[str, Any]]:
+    async def fetch(self, sql: str, *args: object, deadline_s: float | None = None) -> list[dict[str, Any]]:
         """All rows."""
-        return [dict(row) for row in await self._within(self._connection.fetch(sql, *args))]
+        return [dict(row) for row in await self._within(self._connection.fetch(sql, *args), deadline_s=deadline_s)]
 
     async def fetchrow(self, sql: str, *args: object) -> dict[str, Any] | None:
         """The first row, or None."""

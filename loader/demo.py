@@ -242,7 +242,8 @@ def _say_what_next(to: Console, log: Path) -> None:
     _title(to, "What to try next")
     for line in (
         f"{program} query {_typed(_NEWEST)} --dir {_typed(str(log))}",
-        f"{program} validate --dir {_typed(str(log))}",
+        f"{program} metrics --dir {_typed(str(log))} --by symbol",
+        f"{program} verify --dir {_typed(str(log))}",
         f"{python} {_typed(_short(BOT.resolve()))} --seconds 30 & {program} watch",
     ):
         to.print(line, style="cyan", markup=False, soft_wrap=True)

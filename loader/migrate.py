@@ -19,6 +19,7 @@ from functools import cache
 from loader.database import Database
 from loader.errors import TerminalError, TransientError
 from loader.statements import sql_dir
+from loader.views import make, outdated
 
 # The first eight letters of the name as a number; any constant of our own does.
 _LOCK_KEY = int.from_bytes(b"tradetra", "big") & (2**63 - 1)
@@ -93,12 +94,12 @@ async def pending(database: Database) -> list[str]:
 
 
 async def migrate(database: Database, *, lock_attempts: int = 100) -> list[str]:
-    """Apply what is missing; the names applied now. Safe to run twice, and by several at once.
+    """Apply what is missing, and make views anew; the names applied now. Safe to run twice, and by several at once.
 
     Errors: those of ``pending``; ``TransientError`` where a table could not be locked in ``lock_attempts``
     attempts of 0.7 s each. What was applied before stays, and the next call goes on from there.
     """
-    if not await _missing(database):
+    if not await _missing(database) and not await outdated(database):
         return []
     async with _alone(database):
         missing = await _missing(database)
@@ -107,7 +108,10 @@ async def migrate(database: Database, *, lock_attempts: int = 100) -> list[str]:
         else:
             for migration in missing:
                 await _retried(database, migration, lock_attempts)
-        return [migration.name for migration in missing]
+        views = await outdated(database)
+        for view in views:
+            await make(database, view)
+        return [migration.name for migration in missing] + [f"view {view}" for view in views]
 
 
 async def _missing(database: Database) -> list[Migration]:

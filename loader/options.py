@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .embedded import embedded
+from .errors import UsageError
 from .show import errors_console
 
 EMBEDDED = Path("var/postgres")
@@ -47,7 +50,14 @@ BatchBytes = Annotated[
     int,
     typer.Option(min=1024, envvar="TRADETRAIL_BATCH_BYTES", help="How much is loaded in one transaction."),
 ]
+Source = Annotated[
+    str | None,
+    typer.Option("--source", metavar="logs|db", help="What is read. By default db where --dsn names one, else logs."),
+]
 DEFAULT_DIRECTORY = Path("var/audit")
+SOURCES = ("logs", "db")
+_AGO = re.compile(r"(\d+)\s*([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def example(text: str) -> str:
@@ -73,3 +83,27 @@ def database_at(dsn: str | None) -> Iterator[str]:
             yield own
     finally:
         waiting.stop()
+
+
+def moment_of(option: str, text: str | None) -> datetime | None:
+    """The time that an option means: ``30m``, ``2h``, ``7d``, ``4w`` ago, or an ISO 8601 time (UTC without zone)."""
+    if text is None:
+        return None
+    try:
+        if match := _AGO.fullmatch(text.strip()):
+            return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
+        found = datetime.fromisoformat(text.strip())
+    except (ValueError, OverflowError):
+        raise UsageError(f"{option}: {text!r} is no time; write 30m, 2h, 7d, or 2026-11-22T13:00:00Z") from None
+    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def source_of(source: str | None, dsn: str | None) -> str:
+    """Where a command reads the trail, ``logs`` or ``db``: as it is told, else db where --dsn names one, else logs."""
+    if source is None:
+        return "db" if dsn else "logs"
+    if source not in SOURCES:
+        raise UsageError(f"--source is one of {', '.join(SOURCES)}, not {source!r}")
+    if source == "db" and not dsn and not EMBEDDED.exists():
+        raise UsageError("--source db: there is no database yet; name one with --dsn, or load the log first")
+    return source

@@ -22,13 +22,14 @@ from emitter.records import CONTROL_EVENTS, KINDS, Kind
 from . import statements
 from .errors import EnvironmentFault, UsageError
 from .inventory import Inventory, SegmentFile, is_living, take_inventory
+from .round_trips import round_trips
 from .settings import MIB
 from .tail import Pending, batches, harmless
 from .workspace import workspace
 
 T = TypeVar("T")
 
-VIEWS = ("records", "orders", "trades", "order_updates", "events", "segments")
+VIEWS = ("records", "orders", "trades", "order_updates", "events", "segments", "round_trips")
 _MEMORY_LIMIT = "512MB"
 _SCAN_BYTES = 16 * MIB
 _GRACE_S = 1.0
@@ -109,6 +110,9 @@ class RawLog:
             run(sql[name].replace("FROM accepted", f"FROM ({accepted(kind)}) AS accepted"))
         run(sql["orders"])
         run(sql["segments"])
+        run(statements.load("metrics/duckdb.sql")["setup"])
+        run(f"CREATE VIEW round_trips AS {round_trips('duckdb')}")
+        run("COMMENT ON VIEW round_trips IS 'what was opened and closed, by FIFO: one row for each round trip'")
         # From here on it reads this directory and the copies, and nothing can be set any more.
         run(f"SET allowed_directories = [{_quoted(str(self._directory.resolve()))}, {_quoted(str(temporary))}]")
         run("SET enable_external_access = false")
@@ -140,6 +144,15 @@ class RawLog:
             outer = ", ".join(_as_fetched(at, type_) for at, (_, type_) in enumerate(columns, 1))
             text = f"SELECT {outer} {inner}"
             return Answer(columns, self._fetched(self._interruptible(lambda: self._duck.execute(text))))
+        except duckdb.Error as error:
+            raise _fault(error) from error
+
+    def ask(self, sql: str) -> list[dict[str, Any]]:
+        """The rows of a statement of the program's own, which selects no times."""
+        try:
+            done = self._interruptible(lambda: self._duck.execute(sql))
+            names = [str(column[0]) for column in done.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in self._fetched(done)]
         except duckdb.Error as error:
             raise _fault(error) from error
 

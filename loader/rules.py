@@ -26,7 +26,7 @@ from .errors import UsageError
 from .statements import sql_dir
 
 _KEYS = ("rule", "for", "each", "severity", "says", "value", "within")
-_SORTS = ("required", "number", "bounded", "integer", "time", "limited", "not_null")
+_SORTS = ("required", "number", "bounded", "integer", "boolean", "time", "limited", "not_null")
 _FOR = ("line", "record", *(kind.name for kind in KINDS))
 _DIRECTIVE = re.compile(r"-- ([a-z]+): (.*)")
 _NUMBERS = ("number", "fee")
@@ -196,8 +196,8 @@ def _words(sort: str, field: Field, column: Column | None) -> dict[str, str] | N
         return {} if field.required else None
     if sort == "number":
         return {} if field.type in _NUMBERS else None
-    if sort == "time":
-        return {} if field.type == "time" else None
+    if sort in ("boolean", "time"):
+        return {} if field.type == sort else None
     if sort == "integer":
         return {"limit": integer_type(column)} if field.type == "integer" else None
     if column is None:

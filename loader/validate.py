@@ -283,6 +283,8 @@ class Check:
             elif f.type == "integer":
                 whole = f"is_number({name}) AND decimals({name}) = 0"
                 value = f"CASE WHEN {whole} THEN TRY_CAST({name} AS {integer_type(column)}) END"
+            elif f.type == "boolean":
+                value = f"true_or_false({name})"
             elif f.type == "time":
                 value = f"moment({name})"
             elif f.type == "text" and column is not None and column.data_type in ("integer", "bigint", "smallint"):

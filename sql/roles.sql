@@ -23,8 +23,8 @@ GRANT USAGE ON SCHEMA monitoring TO tradetrail_loader, tradetrail_reader;
 -- The loader: reads, adds, and changes only what it folds or ticks off. It deletes nothing and makes no tables.
 GRANT SELECT ON ALL TABLES IN SCHEMA monitoring TO tradetrail_loader;
 GRANT INSERT ON monitoring.orders, monitoring.trades, monitoring.order_updates, monitoring.events,
-    monitoring.audit_segments, monitoring.audit_rejects TO tradetrail_loader;
-GRANT UPDATE ON monitoring.orders, monitoring.audit_segments, monitoring.audit_rejects TO tradetrail_loader;
+    monitoring.audit_segments, monitoring.audit_rejects, monitoring.performance_metrics TO tradetrail_loader;
+GRANT UPDATE ON monitoring.orders, monitoring.audit_segments, monitoring.audit_rejects, monitoring.performance_metrics TO tradetrail_loader;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA monitoring TO tradetrail_loader;
 
 GRANT SELECT ON ALL TABLES IN SCHEMA monitoring TO tradetrail_reader;

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -20,7 +18,17 @@ from .. import rejects, statements
 from ..database import Database
 from ..ending import run
 from ..errors import UsageError
-from ..options import DEFAULT_DIRECTORY, EMBEDDED, AnyDirectory, Dsn, Json, Rules, database_at, example
+from ..options import (
+    DEFAULT_DIRECTORY,
+    EMBEDDED,
+    AnyDirectory,
+    Dsn,
+    Json,
+    Rules,
+    database_at,
+    example,
+    moment_of,
+)
 from ..rejects import Asked
 from ..retry import Retry
 from ..show import console, errors_console, moment, print_findings, print_json, table
@@ -28,8 +36,6 @@ from ..text import count, one_line, visible
 from ..totals import Totals
 from .load import _words_to
 
-_AGO = re.compile(r"(\d+)\s*([smhd])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _SEVERITIES = ("rejected", "repaired")
 _ROWS_IN_A_TABLE = 100
 _TABLES = ("orders", "trades", "order_updates", "events")
@@ -317,14 +323,4 @@ def _is_a_database(dsn: str | None) -> bool:
 def _asked(stream: str | None, severity: str | None, rule: str | None, since: str | None) -> Asked:
     if severity is not None and severity not in _SEVERITIES:
         raise UsageError(f"--severity is one of {', '.join(_SEVERITIES)}, not {severity!r}")
-    return Asked(stream, severity, rule, _moment(since) if since else None)
-
-
-def _moment(text: str) -> datetime:
-    if match := _AGO.fullmatch(text.strip()):
-        return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"--since: {text!r} is no time; write 30m, 2h, 7d, or 2026-11-22T13:00:00Z") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return Asked(stream, severity, rule, moment_of("--since", since))

@@ -11,6 +11,9 @@ CREATE OR REPLACE MACRO is_infinite_or_nan(t) AS
 
 CREATE OR REPLACE MACRO number_or_null(t) AS CASE WHEN NOT is_infinite_or_nan(t) THEN t END;
 
+CREATE OR REPLACE MACRO true_or_false(t) AS
+    CASE lower(t) WHEN 'true' THEN true WHEN 'false' THEN false END;
+
 -- How many decimals a number text needs: 1.500 needs 1, 12e-7 needs 7.
 CREATE OR REPLACE MACRO any_decimals(t) AS greatest(
     0,

@@ -130,7 +130,7 @@ GROUP BY stream, run;
 SELECT
     stream, seq,
     signal_id, position_id, exchange, symbol, side, order_type, quantity, price, executed_qty, average_price,
-    order_id, client_order_id, trade_id, status, fee, fee_currency, fees,
+    order_id, client_order_id, trade_id, status, fee, fee_currency, fees, contract_size, reason, estimated,
     coalesce(executed_at, moment) AS executed_at,
     moment AS updated_at
 FROM fitted

@@ -138,6 +138,12 @@ is_number({field}) AND TRY_CAST({field} AS {limit}) IS NOT NULL AND decimals({fi
 -- within: NOT regexp_full_match({field}, '[0-9]{1,18}') OR TRY_CAST({field} AS {limit}) IS NULL
 {field} IS NOT NULL AND (TRY_CAST({field} AS {limit}) IS NULL OR NOT is_number({field}) OR decimals({field}) > 0)
 
+-- rule: boolean_unreadable
+-- each: boolean
+-- severity: repair
+-- says: {field} was neither true nor false, loaded as NULL: {value}
+{field} IS NOT NULL AND true_or_false({field}) IS NULL
+
 -- rule: time_unreadable
 -- each: time
 -- severity: reject

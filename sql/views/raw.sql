@@ -75,6 +75,7 @@ SELECT
     exact_number(quantity) AS quantity, exact_number(price) AS price, exact_number(executed_qty) AS executed_qty,
     exact_number(average_price) AS average_price, order_id, client_order_id, trade_id, status,
     exact_number(fee) AS fee, fee_currency, fees,
+    exact_number(contract_size) AS contract_size, reason, true_or_false(estimated) AS estimated,
     coalesce(moment(executed_at), "timestamp") AS executed_at,
     attributes
 FROM accepted
@@ -128,10 +129,22 @@ WITH said AS MATERIALIZED (
 ), direct AS MATERIALIZED (
     SELECT * FROM said SEMI JOIN keys USING (key)
 ), named AS (
+    -- By what counts among the direct records, as the row is.
     SELECT
         key, exchange, symbol,
-        arg_max(client_order_id, ("timestamp", stream, seq)) FILTER (WHERE client_order_id IS NOT NULL) AS client_order_id
-    FROM direct
+        arg_max(client_order_id, place) FILTER (
+            WHERE client_order_id IS NOT NULL AND (status IS NULL OR final OR place < coalesce(first_final, place + 1))
+        ) AS client_order_id
+    FROM (
+        SELECT *, min(place) FILTER (WHERE final) OVER (PARTITION BY key) AS first_final
+        FROM (
+            SELECT
+                *,
+                coalesce(upper(status) IN ('FILLED', 'CANCELED', 'REJECTED', 'EXPIRED'), false) AS final,
+                row_number() OVER (PARTITION BY key ORDER BY "timestamp", stream, seq) AS place
+            FROM direct
+        ) AS placed
+    ) AS judged
     GROUP BY key, exchange, symbol
 ), members AS (
     SELECT * FROM direct
@@ -207,4 +220,4 @@ SELECT v.view_name, v.comment, c.column_name, c.data_type
 FROM duckdb_views() AS v
 JOIN duckdb_columns() AS c ON c.schema_name = v.schema_name AND c.table_name = v.view_name
 WHERE v.schema_name = 'main' AND NOT v.internal
-ORDER BY list_position(['records', 'orders', 'trades', 'order_updates', 'events', 'segments'], v.view_name), c.column_index;
+ORDER BY list_position(['records', 'orders', 'trades', 'order_updates', 'events', 'segments', 'round_trips'], v.view_name), c.column_index;

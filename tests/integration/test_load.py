@@ -63,6 +63,9 @@ async def test_what_a_bot_logs_stands_in_the_tables(dsn: str, tmp_path: Path) ->
             order_id="a1",
             trade_id="t1",
             executed_at=1700000000000,
+            contract_size="0.01",
+            reason="take profit",
+            estimated=True,
         )
         audit.update_order(exchange="bybit", symbol="MNTUSDT", order_id="unknown", status="NEW")
         audit.event("position.closed", severity="WARN", position_id="pending", reason="take profit")
@@ -84,6 +87,7 @@ async def test_what_a_bot_logs_stands_in_the_tables(dsn: str, tmp_path: Path) ->
     assert fill["signal_id"] == 4711
     assert fill["executed_at"] == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
     assert fill["fee"] is None
+    assert (fill["contract_size"], fill["reason"], fill["estimated"]) == (Decimal("0.01"), "take profit", True)
     (event,) = await rows(dsn, "SELECT * FROM monitoring.events")
     assert event["event_type"] == "position.closed"
     assert event["event_data"] == {"position_id": "pending", "reason": "take profit"}
@@ -163,17 +167,20 @@ async def test_repairs_load_the_row_and_keep_the_original(dsn: str, tmp_path: Pa
             line(1, "trade.executed", trade(signal_id="unknown", quantity="NaN", average_price="-Infinity")),
             line(2, "trade.executed", trade(price=3)),
             line(3, "order.created", order(status="held", side="short")),
+            line(4, "trade.executed", trade(trade_id="t4", estimated="perhaps")),
         ],
     )
     totals = await take(dsn, tmp_path)
-    assert (totals.trades, totals.orders, totals.rejected, totals.repaired, totals.duplicates) == (1, 1, 0, 3, 1)
-    (fill,) = await rows(dsn, "SELECT * FROM monitoring.trades")
+    assert (totals.trades, totals.orders, totals.rejected, totals.repaired, totals.duplicates) == (2, 1, 0, 4, 1)
+    fill, guess = await rows(dsn, "SELECT * FROM monitoring.trades ORDER BY seq")
+    assert guess["estimated"] is None
     assert (fill["signal_id"], fill["quantity"], fill["average_price"]) == (None, None, None)
     assert fill["price"] == Decimal("2.1118")
     (made,) = await rows(dsn, "SELECT * FROM monitoring.orders")
     assert (made["status"], made["side"]) == ("held", "short")
     kept = await rows(dsn, "SELECT seq, severity, reasons, raw FROM monitoring.audit_rejects ORDER BY seq")
-    assert [row["severity"] for row in kept] == ["repaired"] * 3
+    assert [row["severity"] for row in kept] == ["repaired"] * 4
+    assert kept[3]["reasons"] == ["boolean_unreadable: estimated was neither true nor false, loaded as NULL: perhaps"]
     assert sorted(reason.split(":")[0] for reason in kept[0]["reasons"]) == [
         "integer_unreadable",
         "number_not_finite",

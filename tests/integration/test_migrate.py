@@ -13,6 +13,7 @@ from loader.database import Database
 from loader.errors import TerminalError, TransientError, UniqueViolation
 from loader.migrate import Migration, migrate, migrations, pending
 from loader.statements import sql_dir
+from loader.views import views
 
 from ..command import emit
 from ..contents import agreement
@@ -20,6 +21,7 @@ from ..processes import Command
 
 TABLES = ("orders", "trades", "order_updates", "events", "positions", "audit_segments", "audit_rejects")
 NAMES = [migration.name for migration in migrations()]
+VIEWS = [f"view {name}" for name in views()]
 INDEXES = {
     "tradetrail_orders_stream_seq": True,
     "tradetrail_orders_order_id": True,
@@ -98,7 +100,7 @@ async def indexes(database: Database) -> dict[str, bool]:
 async def test_an_empty_database_gets_all_tables_without_limits(empty_dsn: str) -> None:
     async with await Database.connect(empty_dsn) as database:
         assert await pending(database) == NAMES
-        assert await migrate(database) == NAMES
+        assert await migrate(database) == NAMES + VIEWS
         assert await pending(database) == []
         assert await migrate(database) == []
         for table in TABLES:
@@ -116,7 +118,7 @@ async def test_an_empty_database_gets_all_tables_without_limits(empty_dsn: str) 
             "WHERE table_schema = 'monitoring' AND column_name = 'stream'"
         )
         assert {row["table_name"]: row["collation_name"] for row in collations} == dict.fromkeys(
-            ("orders", "trades", "events", "order_updates", "audit_segments", "audit_rejects"), "C"
+            ("orders", "trades", "events", "order_updates", "audit_segments", "audit_rejects", "round_trips"), "C"
         )
         noted = await database.fetch("SELECT * FROM monitoring.schema_migrations ORDER BY version")
         assert [(row["version"], row["name"], row["sha256"]) for row in noted] == [
@@ -138,7 +140,7 @@ async def test_the_bots_database_keeps_its_rows_columns_and_words(existing_dsn: 
             "SELECT relname, pg_relation_filenode(oid) FROM pg_class "
             "WHERE relnamespace = 'monitoring'::regnamespace AND relkind IN ('r', 'i')"
         )
-        assert await migrate(database) == NAMES
+        assert await migrate(database) == NAMES + VIEWS
         assert await indexes(database) == INDEXES
         after = await rows(database)
         for table, found in before.items():
@@ -155,7 +157,8 @@ async def test_the_bots_database_keeps_its_rows_columns_and_words(existing_dsn: 
         comment = await database.fetchval("SELECT obj_description('monitoring.orders'::regclass, 'pg_class')")
         assert comment == "The bot's own words"
         added = set(await database.columns("trades")) - set(columns["trades"])
-        assert added == {"position_id", "trade_id", "fees", "stream", "seq"}
+        more = {"fees", "contract_size", "reason", "estimated"}
+        assert added == {"position_id", "trade_id", "stream", "seq", *more}
 
 
 def _path(row: dict[str, Any]) -> str:
@@ -203,7 +206,7 @@ async def test_two_at_once_apply_each_migration_once(existing_dsn: str) -> None:
             return await migrate(database)
 
     results = await asyncio.gather(one(), one(), one())
-    assert sorted(name for names in results for name in names) == NAMES
+    assert sorted(name for names in results for name in names) == NAMES + VIEWS
     async with await Database.connect(existing_dsn) as database:
         assert await indexes(database) == INDEXES
 
@@ -246,7 +249,7 @@ async def test_a_busy_table_is_waited_for_briefly_and_then_again(existing_dsn: s
             waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
             while not await bot.fetchval(waiting):
                 assert not again.done()
-        assert await again == NAMES[1:]
+        assert await again == NAMES[1:] + VIEWS
         assert await indexes(database) == INDEXES
 
 
@@ -286,9 +289,9 @@ async def test_both_ways_make_the_same_tables(
 ) -> None:
     """All at once, as on an empty database, and one by one, as on a bot's."""
     async with await Database.connect(empty_dsn) as database, await Database.connect(existing_dsn) as other:
-        assert await migrate(database) == NAMES
+        assert await migrate(database) == NAMES + VIEWS
         await other.execute("DROP SCHEMA monitoring CASCADE; CREATE SCHEMA monitoring; CREATE TABLE monitoring.mine ()")
-        assert await migrate(other) == NAMES
+        assert await migrate(other) == NAMES + VIEWS
         for query in _MADE:
             made = await database.fetch(query)
             assert len(made) >= 10
@@ -421,7 +424,7 @@ async def test_a_bot_with_five_million_rows_writes_on_while_it_is_migrated_and_l
         assert await asyncio.to_thread(migrating.end, 120) == 0, migrating.said()
         took = time.perf_counter() - began
         print(f"migrate: {took:.1f} s; {await bot.stop()}")
-        assert json.loads(migrating.said())["applied"] == NAMES
+        assert json.loads(migrating.said())["applied"] == NAMES + VIEWS
         assert bot.done > 100
         assert bot.longest_s < 1.0
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from loader.database import Database
 from loader.load import Loader
+from loader.query import RawLog
 from loader.settings import LoadSettings
 
 from ..lines import OTHER_STREAM, STREAM, line, segment
@@ -162,9 +163,10 @@ async def _load(dsn: str, records: Sequence[Record], loads: Sequence[int]) -> li
                         segment(folder, lines, stream=stream, number=number + 1)
                     totals = await loader.take()
                     assert totals.rejected == 0
-            found = await database.fetch(
-                f"SELECT {', '.join(FOLDED)}, side, stream, seq, order_id FROM monitoring.orders ORDER BY stream, seq"
-            )
+            columns = f"SELECT {', '.join(FOLDED)}, side, stream, seq, order_id"
+            found = await database.fetch(f"{columns} FROM monitoring.orders ORDER BY stream, seq")
+            with RawLog(folder) as raw:  # the view over the files folds alike
+                assert raw.ask(f"{columns} FROM orders ORDER BY stream, seq") == found
             kept = await database.fetchval(
                 "SELECT count(*) FROM (SELECT stream, seq FROM monitoring.orders UNION "
                 "SELECT stream, seq FROM monitoring.order_updates) AS all_records"
@@ -182,12 +184,21 @@ EARLY_FINAL = [
 ]
 
 
+# A client_order_id that is said after the end does not count, so that nothing is found by it.
+NAMED_LATE = [
+    Record(True, 1, STREAM, "o1", "c1", "FILLED", 1, None, "buy", 1),
+    Record(False, 2, STREAM, "o1", "c2", "NEW", None, None, "buy", 2),
+    Record(False, 3, STREAM, None, "c2", "FILLED", 5, None, "buy", 3),
+]
+
+
 @pytest.mark.timeout(300)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(histories())
 @example((EARLY_FINAL, [0, 1, 2]))
 @example((EARLY_FINAL, [2, 1, 0]))
 @example((EARLY_FINAL, [0, 0, 0]))
+@example((NAMED_LATE, [0, 0, 0]))
 def test_an_orders_row_is_the_same_whatever_the_order_of_loading(
     dsn: str, history: tuple[list[Record], list[int]]
 ) -> None:

@@ -69,7 +69,7 @@ def test_the_control_lines_have_the_attributes_of_the_tables() -> None:
     name = SegmentName(STREAM, 2, "fox-bot")
     written = (
         header_line(name, service="s", resource={}, pid=1, ring=None, previous_sha256=None, replaces=(Void(1, 1384),)),
-        footer_line(name, records=0, first_seq=None, last_seq=None, sha256=""),
+        footer_line(name, records=0, first_seq=None, last_seq=None, sha256="", hmac=""),
     )
     for event_name, line, example in zip((SEGMENT_OPENED, SEGMENT_CLOSED), written, (opened, closed), strict=True):
         documented = [row[0] for row in table(section(event_name), "attribute")]
