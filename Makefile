@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 ARGS   ?=
+# Most tests wait for processes and disks: more of them run at once than there are cores.
+WORKERS ?= 3
 # The stamp is made anew when what is to be installed has changed.
 READY  := $(VENV)/.ready
 # Rivals to measure against have a folder of their own: neither the tests nor our own figures see them.
@@ -31,7 +33,7 @@ demo: $(READY) ## Run the example bot, the loader and an embedded PostgreSQL, an
 	@$(BIN)/tradetrail demo $(ARGS)
 
 test: $(READY) ## Run the tests (ARGS="-k recovery" to choose)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 test-faults: $(READY) ## Run the long tests: hundreds of kills, failing disks, millions of rows (as root: all of them)
 	@$(BIN)/python -m pytest -m long -v $(ARGS)
