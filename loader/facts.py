@@ -24,8 +24,9 @@ from .canonical import jsonb_text
 from .errors import EnvironmentFault
 from .rules import Columns, read_rules
 from .settings import MIB
+from .spool import Spooled, batches
 from .staging import filled
-from .tail import Key, Pending, Spooled, batches
+from .tail import Key, Pending
 from .totals import declared_loss
 from .validate import Check, open_engine
 from .workspace import workspace

@@ -14,7 +14,8 @@ from .errors import EnvironmentFault, UsageError
 from .inventory import segments_in
 from .rules import Rule
 from .settings import MIB
-from .tail import Pending, Spooled, Tail, batches
+from .spool import Spooled, batches
+from .tail import Pending, Tail
 from .totals import Totals, declared_loss
 from .validate import Check, open_engine
 from .workspace import workspace

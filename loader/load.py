@@ -29,7 +29,8 @@ from .migrate import migrate, pending
 from .patience import patiently
 from .rules import read_rules
 from .settings import LoadSettings
-from .tail import Progress, Spooled, Tail, batches
+from .spool import Spooled, batches
+from .tail import Progress, Tail
 from .totals import Totals
 from .transaction import BatchTransaction, DoesNotAddUp, Moved, Prepared
 from .validate import Check, open_engine

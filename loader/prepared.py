@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from .tail import Spooled
+from .spool import Spooled
 from .totals import Totals
 from .validate import Check, PartCount, Rejects, Rows
 

@@ -24,7 +24,8 @@ from .errors import EnvironmentFault, UsageError
 from .inventory import Inventory, SegmentFile, is_living, take_inventory
 from .round_trips import round_trips
 from .settings import MIB
-from .tail import Pending, batches, harmless
+from .spool import batches, harmless
+from .tail import Pending
 from .workspace import workspace
 
 T = TypeVar("T")

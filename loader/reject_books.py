@@ -15,7 +15,8 @@ from emitter.segments import Header, SegmentName
 from . import statements
 from .database import Database
 from .prepared import Moved, Prepared
-from .tail import OddLine, Pending, Spooled, batches
+from .spool import OddLine, Spooled, batches
+from .tail import Pending
 from .validate import Rejects
 
 # Why a line stands for no record, or for another one, by its id: rules of sql/load/retry_rules.sql, with what they say.

@@ -1,23 +1,17 @@
-"""The tail: which bytes of which segment files are new, cut to whole lines and brought together as one batch.
-
-A batch is a file of lines (the spool) made of parts: ranges of segments. Lines that would disturb a reader of text (not
-UTF-8, control characters, too long) are kept aside, whole, and an empty line stands in for them.
-"""
+"""The tail: which bytes of which segment files are new, and what is wrong with files that look like some."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from emitter.records import SCHEMA_VERSION
 from emitter.segments import Header, SegmentName, open_regular, read_header
 
-# Longer lines are rejected whole. The emitter's own limit is 64 KiB unless its settings say more.
-MAX_LINE_BYTES = 1024 * 1024
 _READ_BYTES = 1024 * 1024
 
 Key = tuple[str, int]  # stream and number of a segment
@@ -42,43 +36,6 @@ class Pending:
     size: int
     last_seq: int | None
     header: Header
-
-
-@dataclass(frozen=True, slots=True)
-class OddLine:
-    """A line that is not in the spool: its number in the batch, what it was, and the rule it breaks (if any)."""
-
-    n: int
-    raw: str
-    raw_hex: str | None
-    length: int
-    why: str | None
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A range of whole lines of one segment, and its place in the batch."""
-
-    name: SegmentName
-    header: Header
-    start: int
-    stop: int
-    first_line: int
-    lines: int
-    batch_offset: int
-    last_seq: int | None
-
-
-@dataclass(slots=True)
-class Spooled:
-    """A batch on disk."""
-
-    path: Path
-    parts: list[Part] = field(default_factory=list)
-    odd: list[OddLine] = field(default_factory=list)
-    bytes: int = 0
-    lines: int = 0
 
 
 @dataclass(slots=True)
@@ -286,121 +243,3 @@ def _continues(path: Path, start: int) -> bool:
         return True
     with open_regular(path) as file:
         return os.pread(file.fileno(), 1, start - 1) == b"\n"
-
-
-def batches(
-    pending: list[Pending], folder: Path, batch_bytes: int, problems: dict[str, str] | None = None
-) -> Iterator[Spooled]:
-    """Bring the pending bytes into batches of about ``batch_bytes``, each a file in ``folder``.
-
-    A file that can no longer be read is left out, and ``problems`` says so.
-    """
-    batch: Spooled | None = None
-    number = 0
-    for item in pending:
-        start, last_seq = item.start, item.last_seq
-        while start < item.size:
-            room = batch_bytes - (batch.bytes if batch else 0)
-            try:
-                data = _whole_lines(item, start, room)
-            except OSError as error:
-                if problems is not None:
-                    problems[str(item.name)] = f"could not be read from byte {start} on: {error.strerror}"
-                break
-            if not data:
-                break  # only a torn last line is left, for later
-            if batch is None:
-                number += 1
-                batch = Spooled(folder / f"batch-{number}.jsonl")
-            _add(batch, item, start, data, last_seq)
-            start += len(data)
-            last_seq = None  # the batch before this one knows it
-            # At most one part of a segment in a batch: its row in the ledger is one step.
-            if start < item.size or batch.bytes >= batch_bytes * 3 // 4:
-                yield batch
-                batch = None
-    if batch is not None:
-        yield batch
-
-
-def _whole_lines(item: Pending, start: int, room: int) -> bytes:
-    """Whole lines from ``start`` on: about ``room`` bytes, or the one line that is longer."""
-    fd = os.open(item.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        wanted = min(room, item.size - start) if room > 0 else 1
-        data = _read(fd, start, wanted)
-        end = data.rfind(b"\n") + 1
-        while end == 0 and start + len(data) < item.size:
-            more = _read(fd, start + len(data), min(_READ_BYTES, item.size - start - len(data)))
-            if not more:
-                break
-            found = more.find(b"\n") + 1
-            end = len(data) + found if found else 0
-            data += more
-        return data[:end]
-    finally:
-        os.close(fd)
-
-
-def _read(fd: int, offset: int, count: int) -> bytes:
-    parts = []
-    while count > 0 and (data := os.pread(fd, count, offset)):
-        parts.append(data)
-        offset += len(data)
-        count -= len(data)
-    return b"".join(parts)
-
-
-def _add(batch: Spooled, item: Pending, start: int, data: bytes, last_seq: int | None) -> None:
-    lines = data.count(b"\n")
-    first_line = batch.lines + 1
-    batch.parts.append(Part(item.name, item.header, start, start + len(data), first_line, lines, batch.bytes, last_seq))
-    text = data if harmless(data) else _set_odd_aside(data, first_line, batch.odd)
-    with batch.path.open("ab") as file:
-        file.write(text)
-    batch.bytes += len(data)
-    batch.lines += lines
-
-
-def harmless(data: bytes) -> bool:
-    """Whether a reader of text lines sees in these bytes the lines that are there."""
-    if b"\r" in data or b"\x01" in data or b"\0" in data or data.startswith(b"\xef\xbb\xbf"):
-        return False
-    if not data.isascii():
-        try:
-            data.decode("utf-8")
-        except UnicodeDecodeError:
-            return False
-    at = 0
-    while at + MAX_LINE_BYTES < len(data):
-        end = data.rfind(b"\n", at, at + MAX_LINE_BYTES + 1)
-        if end < at:
-            return False
-        at = end + 1
-    return True
-
-
-def _set_odd_aside(data: bytes, first_line: int, odd: list[OddLine]) -> bytes:
-    kept = []
-    for n, line in enumerate(data.split(b"\n")[:-1], first_line):
-        if harmless(line) and len(line) <= MAX_LINE_BYTES:
-            kept.append(line)
-            continue
-        why, detail = None, ""
-        stand_in = b""
-        try:
-            text = line.decode("utf-8")
-        except UnicodeDecodeError:
-            why = "not_utf8"
-        else:
-            if len(line) > MAX_LINE_BYTES:
-                why, detail = "line_too_long", str(MAX_LINE_BYTES)
-            elif harmless(line[:-1]) and line.endswith(b"\r"):
-                stand_in = line[:-1]  # a line end of another system: no fault
-            else:
-                why = "not_json"
-        exact = why is None or (why != "not_utf8" and b"\0" not in line)
-        raw = text if exact else line.decode("utf-8", "replace").replace("\0", "\ufffd")
-        odd.append(OddLine(n, raw, None if exact else r"\x" + line.hex(), len(line), why, detail))
-        kept.append(stand_in)
-    return b"\n".join(kept) + b"\n"

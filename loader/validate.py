@@ -19,7 +19,7 @@ from emitter.records import CONTROL_EVENTS, KINDS, ORDER, ORDER_UPDATE, Kind
 
 from . import statements
 from .rules import Columns, Rule, column_of, decimal_type, integer_type, judgement
-from .tail import MAX_LINE_BYTES, Spooled
+from .spool import MAX_LINE_BYTES, Spooled
 
 _MEMORY_LIMIT = "192MB"
 _MAX_DEPTH = 200

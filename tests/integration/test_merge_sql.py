@@ -13,8 +13,9 @@ from loader import statements
 from loader.database import Database
 from loader.rules import read_rules
 from loader.sift import refused_rows
+from loader.spool import batches
 from loader.staging import filled, stage
-from loader.tail import Tail, batches
+from loader.tail import Tail
 from loader.validate import Check, Rejects, Rows, open_engine
 
 from ..lines import line, order, segment, trade, update

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-import loader.tail
+import loader.spool
 from loader.database import Database
 from loader.load import Loader
 from loader.settings import LoadSettings
-from loader.tail import Progress, Tail
+from loader.tail import Pending, Progress, Tail
 from loader.totals import Totals
 
 from ..lines import OTHER_STREAM, STREAM, line, segment
@@ -186,15 +186,15 @@ def test_one_that_is_deleted_while_the_others_are_read(log: Path, dsn: str, monk
 
 
 def test_one_that_is_cut_short_while_it_is_read(log: Path, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = loader.tail._whole_lines
+    read = loader.spool._whole_lines
 
-    def read_less(item: loader.tail.Pending, start: int, room: int) -> bytes:
+    def read_less(item: Pending, start: int, room: int) -> bytes:
         if item.name.number == 2 and item.name.stream == STREAM:
             text = item.path.read_bytes()
             os.truncate(item.path, text.index(b'"seq":8') + 20)
         return read(item, start, room)
 
-    monkeypatch.setattr(loader.tail, "_whole_lines", read_less)
+    monkeypatch.setattr(loader.spool, "_whole_lines", read_less)
     load(log, dsn)
     assert loaded(dsn) == records(16, without=range(8, 11))
 
