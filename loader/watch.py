@@ -49,6 +49,9 @@ _ALL_AGAIN_S = 60.0
 _LOOK_AFTER_S = 0.2
 _LOOK_EVERY_S = 1.0
 _LOOK_PARTS = 20
+# A rescan that finds nothing costs at most one part of the pause behind it, beside however many files.
+_RESCAN_PARTS = 200
+_LONGEST_RESCAN_S = 30.0
 
 
 async def watch(settings: LoadSettings, *, json: bool = False) -> None:
@@ -129,7 +132,9 @@ class _Watch:
             if totals is None:
                 return
             if rescan:
-                rescan_at = time.monotonic() + self._settings.rescan_s
+                spent = 0.0 if totals.bytes else time.monotonic() - now
+                pause = min(_RESCAN_PARTS * spent, _LONGEST_RESCAN_S)
+                rescan_at = time.monotonic() + max(self._settings.rescan_s, pause)
                 all_again_at = all_again_at if not all_again else time.monotonic() + _ALL_AGAIN_S
             self._teller.took(totals, recovered=rescan)
             if self._standing.lag.waiting.bytes != 0:
