@@ -107,7 +107,7 @@ def _metrics(rows: Sequence[Mapping[str, Any]], asked: Asked) -> Metrics:
 def _figures(row: Mapping[str, Any]) -> Figures:
     found = {name: _number(row.get(name)) for name in _NAMES}
     found["sharpe_ratio"] = _sharpe(row["trades"], row["net_pnl"], row["squares"])
-    fees = (pair.rpartition("=") for pair in row["fees_by_currency"].split(" ") if pair)
+    fees = (pair.rpartition("=") for pair in row["fees_by_currency"].split("\x1f") if pair)
     return {**found, "fees_by_currency": {currency: _number(Decimal(cost)) for currency, _, cost in fees}}
 
 

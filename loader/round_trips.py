@@ -15,7 +15,7 @@ from . import statements
 
 Engine = Literal["duckdb", "postgres"]
 
-_MONEY_STEPS = (
+_TRIP_STEPS = (
     *("judged", "valued", "countable", "fills", "paid", "walked", "numbered", "pieces"),
     *("cuts", "parts", "shares", "portions", "trips", "round_trips"),
 )
@@ -62,7 +62,7 @@ def _trip_steps(engine: Engine) -> dict[str, str]:
     own, shared = statements.load(f"metrics/{engine}.sql"), statements.load("metrics/round_trips.sql")
     seconds = _filled(own["seconds"], {"from": "opened_at", "to": "closed_at"})
     steps = {name: own[name] for name in _INPUT_STEPS[engine]}
-    return steps | {name: _filled(shared[name], {"seconds": seconds}) for name in _MONEY_STEPS}
+    return steps | {name: _filled(shared[name], {"seconds": seconds}) for name in _TRIP_STEPS}
 
 
 def _with(steps: Mapping[str, str]) -> str:

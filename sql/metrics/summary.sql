@@ -79,8 +79,8 @@ FROM chosen_parts AS p
 JOIN listed_fees AS l ON l.stream = p.stream AND l.seq = p.seq
 
 -- name: fee_figures
--- The fees of a group, each currency by itself, as 'BNB=0.1 USDT=2'.
-SELECT grouped, label, string_agg(currency || '=' || CAST(cost AS text), ' ' ORDER BY currency) AS fees_by_currency
+-- The fees of a group, each currency by itself, as 'BNB=0.1' and so on; between them a sign that stands in no name.
+SELECT grouped, label, string_agg(currency || '=' || CAST(cost AS text), chr(31) ORDER BY currency) AS fees_by_currency
 FROM (
     SELECT grouped, label, coalesce(currency, 'unknown') AS currency, sum(cost) AS cost
     FROM (

@@ -195,7 +195,7 @@ async def test_fees_of_every_shape_by_currency_and_with_their_coverage(dsn: str,
         {"fee": {"cost": "0.25", "currency": "usdt"}},
         {"fee": -0.125, "fee_currency": "USDT"},
         {"fees": [{"cost": 1, "currency": "BNB"}, {"cost": "2", "currency": "USDT"}]},
-        {"fees": [{"cost": "0.001", "currency": "AB"}]},
+        {"fees": [{"cost": "0.001", "currency": "A B=C"}]},
         {"fee": 7},
         {"fee": {"cost": None, "currency": "USDT"}},
         {},
@@ -206,7 +206,7 @@ async def test_fees_of_every_shape_by_currency_and_with_their_coverage(dsn: str,
             side = "sell" if n % 2 else "buy"
             audit.trade(exchange="x", symbol="AB/USDT", side=side, price=10, executed_qty=1, trade_id=f"t{n}", **fee)
     found = await both(dsn, tmp_path)
-    assert plain(found.total["fees_by_currency"]) == {"AB": "0.001", "BNB": "1", "USDT": "2.625", "unknown": "7"}
+    assert plain(found.total["fees_by_currency"]) == {"A B=C": "0.001", "BNB": "1", "USDT": "2.625", "unknown": "7"}
     assert figures(found, "fees", "net_pnl", "fills", "fills_without_fee") == ("2.625", "-2.625", 10, 4)
     said = tradetrail("metrics", "--dir", tmp_path).stdout
     assert "4 of 10 fills have no fee data" in said
