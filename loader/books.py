@@ -10,9 +10,8 @@ from emitter.records import KINDS
 
 from . import statements
 from .database import Database
-from .errors import TerminalError
 from .findings import Findings
-from .migrate import pending
+from .migrate import require_current
 from .row_text import Columns, Layout
 from .staging import filled
 from .tail import Key
@@ -64,11 +63,7 @@ async def open_books(database: Database) -> Books | None:
     sql = statements.load("checks/agreement.sql")
     if not await database.fetchval(statements.load("views/ledger.sql")["is_there"]):
         return None
-    missing = await pending(database)
-    if missing:
-        raise TerminalError(
-            f"the database lacks {len(missing)} migrations (first: {missing[0]}); run: tradetrail migrate"
-        )
+    await require_current(database)
     tables = [kind.table for kind in KINDS]
     columns = {table: await database.columns(table) for table in (*tables, "audit_rejects", "positions")}
     triggers = [table for table in tables if await database.fetchval(sql["has_trigger"], table)]

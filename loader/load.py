@@ -24,8 +24,8 @@ from emitter.segments import SegmentName
 
 from . import statements
 from .database import Column, Database
-from .errors import EnvironmentFault, TerminalError, UsageError
-from .migrate import migrate, pending
+from .errors import EnvironmentFault, UsageError
+from .migrate import migrate, require_current
 from .patience import patiently
 from .rules import read_rules
 from .settings import LoadSettings
@@ -206,13 +206,8 @@ class Loader:
 
     async def _prepare_database(self, database: Database) -> None:
         there = await database.fetchval("SELECT to_regclass('monitoring.orders') IS NOT NULL")
-        missing = await pending(database)  # asked after: another loader may be making the tables just now
-        if missing:
-            if there:
-                raise TerminalError(
-                    f"the database lacks {len(missing)} migrations (first: {missing[0]}); run: tradetrail migrate"
-                )
-            await migrate(database)
+        # Asked after: another loader may be making the tables just now.
+        await (require_current if there else migrate)(database)
         self._columns = {table: dict(await database.columns(table)) for table in _TABLES}
 
     async def _read_ledger(self) -> None:

@@ -14,8 +14,7 @@ from typing import Any
 
 from . import statements
 from .database import Database
-from .errors import TerminalError
-from .migrate import pending
+from .migrate import require_current
 from .query import RawLog
 from .round_trips import figures
 
@@ -70,10 +69,7 @@ def from_logs(directory: Path, asked: Asked) -> Metrics:
 
 async def from_database(database: Database, asked: Asked) -> Metrics:
     """The figures of what PostgreSQL has from the log; rows that are the bot's own are not counted."""
-    if missing := await pending(database):
-        raise TerminalError(
-            f"the database lacks {len(missing)} migrations (first: {missing[0]}); run: tradetrail migrate"
-        )
+    await require_current(database)
     await database.execute(_WORK_MEM)
     rows = await database.fetch(figures("postgres", asked.by, asked.since, asked.until), deadline_s=_DEADLINE_S)
     return _metrics(rows, asked)

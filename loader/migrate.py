@@ -93,6 +93,14 @@ async def pending(database: Database) -> list[str]:
     return [migration.name for migration in await _missing(database)]
 
 
+async def require_current(database: Database) -> None:
+    """Raise a ``TerminalError`` that says what to do where migrations are missing; else those of ``pending``."""
+    if missing := await pending(database):
+        raise TerminalError(
+            f"the database lacks {len(missing)} migrations (first: {missing[0]}); run: tradetrail migrate"
+        )
+
+
 async def migrate(database: Database, *, lock_attempts: int = 100) -> list[str]:
     """Apply what is missing, and make views anew; the names applied now. Safe to run twice, and by several at once.
 

@@ -22,8 +22,8 @@ from emitter.values import clean_text
 from . import statements
 from .backfill import Entry, Unreadable, read_entries
 from .database import Database
-from .errors import EnvironmentFault, TerminalError, UsageError
-from .migrate import pending
+from .errors import EnvironmentFault, UsageError
+from .migrate import require_current
 from .query import RawLog
 
 UNREADABLE_KEPT = 20
@@ -122,10 +122,7 @@ async def write_database(dsn: str, to: Path, names: Sequence[Name]) -> list[tupl
     Errors: those of the database's door; ``TerminalError`` where its tables are not those of this program.
     """
     async with await Database.connect(dsn) as database:
-        if missing := await pending(database):
-            raise TerminalError(
-                f"the database lacks {len(missing)} migrations (first: {missing[0]}); run: tradetrail migrate"
-            )
+        await require_current(database)
         with _writer(to) as write:
             async for row in _database_rows(database, names):
                 write(row.values())

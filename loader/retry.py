@@ -20,8 +20,7 @@ from emitter.records import KINDS
 
 from . import statements
 from .database import Column, Database
-from .errors import TerminalError
-from .migrate import pending
+from .migrate import require_current
 from .patience import patiently
 from .prepared import Prepared
 from .reject_books import Gone, Line, OutOfPlace, RejectBooks, misplaced, spool
@@ -173,12 +172,8 @@ class Retry:
             self._database = None
         database = await Database.connect(self._dsn)
         try:
-            if await database.fetchval(statements.load("views/ledger.sql")["is_there"]) and (
-                missing := await pending(database)
-            ):
-                raise TerminalError(
-                    f"the database lacks {len(missing)} migrations (first: {missing[0]}); run: tradetrail migrate"
-                )
+            if await database.fetchval(statements.load("views/ledger.sql")["is_there"]):
+                await require_current(database)
             self._columns = {table: dict(await database.columns(table)) for table in _TABLES}
         except BaseException:
             await database.close()
