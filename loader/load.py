@@ -1,18 +1,15 @@
 """Loading: batches of checked lines into PostgreSQL, each in one transaction with its rejects and the ledger.
 
-While PostgreSQL takes one batch, DuckDB checks the next. The ledger is the only state: it is asked at the start, and
-after every error whose outcome is not known.
+While PostgreSQL takes one batch, DuckDB checks the next ones. The ledger is the only state: it is asked at the start,
+and after every error whose outcome is not known.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +20,7 @@ from emitter.recovery import recover
 from emitter.segments import SegmentName
 
 from . import statements
+from .checking import Checking
 from .database import Column, Database
 from .errors import EnvironmentFault, UsageError
 from .migrate import migrate, require_current
@@ -30,10 +28,9 @@ from .patience import patiently
 from .rules import read_rules
 from .settings import LoadSettings
 from .spool import Spooled, batches
-from .tail import Progress, Tail
+from .tail import Key, Pending, Progress, Scan, Tail
 from .totals import Totals
 from .transaction import BatchTransaction, DoesNotAddUp, Moved, Prepared
-from .validate import Check, open_engine
 from .workspace import workspace
 
 T = TypeVar("T")
@@ -73,9 +70,7 @@ class Loader:
 
     async def __aenter__(self) -> Self:
         self._temporary = self._stack.enter_context(workspace())
-        self._engine = open_engine(self._temporary)
-        self._checking = ThreadPoolExecutor(1, "tradetrail-check")
-        self._stack.callback(self._engine.close)
+        self._checking = Checking(self._temporary, self._rules)
         return self
 
     async def __aexit__(
@@ -83,16 +78,22 @@ class Loader:
     ) -> None:
         if self._database is not None:
             await self._database.close()
-        await asyncio.to_thread(self._checking.shutdown)  # who was cancelled may have left a batch being checked
+        await asyncio.to_thread(self._checking.close)
         self._stack.close()
 
     async def take(
-        self, *, finish_dead: bool = True, changed: Collection[str] | None = None, all_again: bool = True
+        self,
+        *,
+        finish_dead: bool = True,
+        changed: Collection[str] | None = None,
+        all_again: bool = True,
+        follow: Callable[[], bool] = lambda: False,
     ) -> Totals:
         """Load everything that is there now; what came of it.
 
         ``finish_dead``: first finish the streams whose writer died, so that what its ring still holds is there too.
         ``changed`` and ``all_again`` say which files are looked at, as :meth:`loader.tail.Tail.scan` has it.
+        ``follow`` is asked when all of that is checked: whether to go on with what came meanwhile.
         """
         started = time.monotonic()
         totals = self.totals = Totals()
@@ -115,9 +116,7 @@ class Loader:
             done, total = 0, sum(item.size - item.start for item in scan.pending)
             self._progress(done, total)
             try:
-                async with contextlib.aclosing(
-                    self._prepared(batches(scan.pending, self._temporary, self.settings.batch_bytes, totals.problems))
-                ) as all_:
+                async with contextlib.aclosing(self._prepared(scan, totals.problems, follow)) as all_:
                     async for prepared in all_:
                         totals.add(await self._patiently(partial(self._commit, prepared)))
                         self._note_progress(prepared)
@@ -136,39 +135,33 @@ class Loader:
         totals.seconds = time.monotonic() - started
         return totals
 
-    # -- checks, one batch ahead --
+    # -- checks, ahead of the transaction --
 
-    async def _prepared(self, spooled: Iterator[Spooled]) -> AsyncGenerator[Prepared]:
-        known: dict[SegmentName, int | None] = {}
-        loop = asyncio.get_running_loop()
-        ahead = loop.run_in_executor(self._checking, self._prepare_next, spooled, known)
-        try:
-            while (prepared := await ahead) is not None:
-                ahead = loop.run_in_executor(self._checking, self._prepare_next, spooled, known)
-                try:
-                    yield prepared
-                finally:
-                    prepared.discard()
-        finally:
-            with contextlib.suppress(Exception):
-                if (left := await ahead) is not None:
-                    left.discard()
+    def _prepared(self, scan: Scan, problems: dict[str, str], follow: Callable[[], bool]) -> AsyncGenerator[Prepared]:
+        waiting = sum(item.size - item.start for item in scan.pending)
+        return self._checking.prepared(
+            self._spooled(scan.pending, problems, follow),
+            self._columns,
+            ahead=-(-waiting // self.settings.batch_bytes),
+            settle=lambda: not self._transaction.merges,
+        )
 
-    def _prepare_next(self, spooled: Iterator[Spooled], known: dict[SegmentName, int | None]) -> Prepared | None:
-        batch = next(spooled, None)
-        if batch is None:
-            return None
-        batch.parts = [
-            part if part.last_seq is not None else replace(part, last_seq=known.get(part.name)) for part in batch.parts
-        ]
-        folder = Path(tempfile.mkdtemp(dir=self._temporary))
-        check = Check(self._engine, batch, folder, self._rules, self._columns)
-        check.run()
-        parts = check.parts()
-        known.update((batch.parts[count.part].name, count.last_seq) for count in parts)
-        rows = check.rows(settle=not self._transaction.merges)
-        batch.path.unlink()
-        return Prepared(batch, folder, check, rows, check.rejects(), parts)
+    def _spooled(
+        self, pending: list[Pending], problems: dict[str, str], follow: Callable[[], bool]
+    ) -> Iterator[Spooled]:
+        """Batches of what is pending; then of what came meanwhile, if that is to be followed."""
+        ahead: dict[Key, Progress] = {}
+        more = True
+        while more:
+            more = False  # where all that is left is a torn line
+            for batch in batches(pending, self._temporary, self.settings.batch_bytes, problems):
+                ahead |= {(p.name.stream, p.name.number): Progress(p.stop, False, None) for p in batch.parts}
+                yield batch
+                more = True
+            if more := more and follow():
+                scan = self._tail.scan(ahead, [str(item.name) for item in pending])
+                problems |= scan.problems
+                pending = scan.pending
 
     # -- the transaction --
 

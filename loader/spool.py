@@ -7,6 +7,7 @@ control characters, too long) are kept aside, whole, and an empty line stands in
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,7 +66,6 @@ def batches(
     A file that can no longer be read is left out, and ``problems`` says so.
     """
     batch: Spooled | None = None
-    number = 0
     for item in pending:
         start, last_seq = item.start, item.last_seq
         while start < item.size:
@@ -79,8 +79,9 @@ def batches(
             if not data:
                 break  # only a torn last line is left, for later
             if batch is None:
-                number += 1
-                batch = Spooled(folder / f"batch-{number}.jsonl")
+                fd, path = tempfile.mkstemp(".jsonl", "batch-", folder)
+                os.close(fd)
+                batch = Spooled(Path(path))
             _add(batch, item, start, data, last_seq)
             start += len(data)
             last_seq = None  # the batch before this one knows it

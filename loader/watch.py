@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -42,6 +43,8 @@ _DEBOUNCE_MS = 50
 _GRACE_S = 2.0
 _APPEARS_S = 0.5
 _RATE_OVER_S = 10.0
+# One take goes on for so long with what comes meanwhile: that is checked while PostgreSQL takes what came before.
+_FOLLOW_S = 1.0
 # How often files that were closed and loaded are looked at again, in case somebody touched them.
 _ALL_AGAIN_S = 60.0
 # A load that takes longer than this (a backlog, a database away) is looked at from outside: how much waits, and how
@@ -49,7 +52,7 @@ _ALL_AGAIN_S = 60.0
 _LOOK_AFTER_S = 0.2
 _LOOK_EVERY_S = 1.0
 _LOOK_PARTS = 20
-# A rescan that finds nothing costs at most one part of the pause behind it, beside however many files.
+# A rescan that finds nothing uses the processor for at most one part of the pause behind it, beside however many files.
 _RESCAN_PARTS = 200
 _LONGEST_RESCAN_S = 30.0
 
@@ -128,11 +131,13 @@ class _Watch:
             changed, self._files = self._files, set()
             now = time.monotonic()
             rescan, all_again = now >= rescan_at, now >= all_again_at
+            connected, cpu = loader.connected, time.process_time()
             totals = await self._take(loader, None if rescan else changed, all_again=all_again)
             if totals is None:
                 return
             if rescan:
-                spent = 0.0 if totals.bytes else time.monotonic() - now
+                only_looked = connected and not totals.bytes
+                spent = time.process_time() - cpu if only_looked else 0.0
                 pause = min(_RESCAN_PARTS * spent, _LONGEST_RESCAN_S)
                 rescan_at = time.monotonic() + max(self._settings.rescan_s, pause)
                 all_again_at = all_again_at if not all_again else time.monotonic() + _ALL_AGAIN_S
@@ -143,7 +148,11 @@ class _Watch:
 
     async def _take(self, loader: Loader, changed: set[str] | None, *, all_again: bool) -> Totals | None:
         """One look and what it brings; None where the end came first and the batch in flight was rolled back."""
-        work = asyncio.create_task(loader.take(finish_dead=changed is None, changed=changed, all_again=all_again))
+        until = time.monotonic() + _FOLLOW_S
+        follow = partial(self._follows, until)
+        work = asyncio.create_task(
+            loader.take(finish_dead=changed is None, changed=changed, all_again=all_again, follow=follow)
+        )
         stopped = asyncio.create_task(self._stop.wait())
         looking = asyncio.create_task(self._keep_looking(loader))
         try:
@@ -159,6 +168,9 @@ class _Watch:
                 await asyncio.wait({work})
                 if not work.cancelled():
                     work.exception()  # what the end broke off says nothing new
+
+    def _follows(self, until: float) -> bool:
+        return not self._stop.is_set() and time.monotonic() < until
 
     def _progressed(self, loader: Loader, done: int) -> None:
         """The loader has looked at the directory (nothing is ``done`` yet), or committed one more batch."""

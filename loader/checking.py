@@ -1,0 +1,96 @@
+"""Checks ahead of PostgreSQL: while it takes one batch, the next ones are checked, as many at once as there are cores
+for it. They come out in the order of their lines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import tempfile
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from emitter.segments import SegmentName
+
+from .prepared import Prepared
+from .rules import Columns, Rule
+from .spool import Spooled
+from .validate import Check, open_engine
+
+T = TypeVar("T")
+
+# A check uses one core, and so does PostgreSQL; each holds a batch in memory.
+_MOST_AT_ONCE = 2
+
+
+class Checking:
+    """Checks the batches of a directory. :meth:`close` waits for one that is still being checked."""
+
+    def __init__(self, temporary: Path, rules: Sequence[Rule]) -> None:
+        self._temporary = temporary
+        self._rules = rules
+        self._engine = open_engine(temporary)
+        self.at_once = min(_MOST_AT_ONCE, os.cpu_count() or 1)
+        self._spooling = ThreadPoolExecutor(1, "tradetrail-spool")
+        self._checking = ThreadPoolExecutor(self.at_once, "tradetrail-check")
+
+    def close(self) -> None:
+        """End the threads and the engine."""
+        self._spooling.shutdown()
+        self._checking.shutdown()
+        self._engine.close()
+
+    async def prepared(
+        self, spooled: Iterator[Spooled], columns: Columns, *, ahead: int, settle: Callable[[], bool]
+    ) -> AsyncGenerator[Prepared]:
+        """The batches, checked, each good until the next is asked for; ``ahead`` are begun before the first is through.
+
+        The iterator is asked in a thread of its own, again after each batch. ``settle``: see :meth:`Check.rows`.
+        """
+        known: dict[SegmentName, int | None] = {}
+
+        async def one() -> Prepared | None:
+            batch = await _in(self._spooling, lambda: next(spooled, None))
+            return None if batch is None else await _in(self._checking, self._check, batch, columns, settle)
+
+        # Tasks start in the order in which they are made, and one thread spools: so order is kept.
+        begun = deque(asyncio.create_task(one()) for _ in range(max(1, min(ahead, self.at_once))))
+        try:
+            # Shielded: whoever is cancelled here still finds below what the threads made of their batches.
+            while (prepared := await asyncio.shield(begun[0])) is not None:
+                begun.popleft()
+                begun.append(asyncio.create_task(one()))
+                try:
+                    await _in(self._checking, _follow, prepared, known)
+                    yield prepared
+                finally:
+                    prepared.discard()
+        finally:
+            for task in begun:
+                with contextlib.suppress(Exception):
+                    if (left := await task) is not None:
+                        left.discard()
+
+    def _check(self, batch: Spooled, columns: Columns, settle: Callable[[], bool]) -> Prepared:
+        folder = Path(tempfile.mkdtemp(dir=self._temporary))
+        check = Check(self._engine, batch, folder, self._rules, columns)
+        check.run()
+        rows = check.rows(settle=settle())
+        batch.path.unlink()
+        return Prepared(batch, folder, check, rows, None, check.parts())
+
+
+def _in(pool: ThreadPoolExecutor, work: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
+    return asyncio.get_running_loop().run_in_executor(pool, work, *arguments)
+
+
+def _follow(prepared: Prepared, known: dict[SegmentName, int | None]) -> None:
+    """What takes the batches before it: a line whose seq cannot be read follows on those of its segment."""
+    parts = prepared.spooled.parts
+    prepared.check.continue_from({at: known.get(p.name) for at, p in enumerate(parts) if p.last_seq is None})
+    prepared.rejects = prepared.check.rejects()
+    known.update((parts[count.part].name, count.last_seq) for count in prepared.parts)
