@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from .context import AuditContext
 from .core import CLOSE_TIMEOUT_S, Core, Stats
 from .encoding import heading
 from .errors import SettingError
+from .exceptions import with_error
 from .position import STOP_LOSS, TAKE_PROFIT, Position, position_of
 from .processors import ProcessedCore, tee
 from .records import ORDER, ORDER_UPDATE, TRADE
@@ -18,10 +20,15 @@ from .settings import EmitterSettings, settings_from_arguments, settings_from_en
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
 
+    from .fields import Id, Number, PositionSide, Text
+    from .typed import TypedCalls
+else:
+    TypedCalls = object
+
 __all__ = ["AuditLog", "Stats"]
 
 
-class AuditLog:
+class AuditLog(TypedCalls):
     """The trail of one bot process.
 
     ``AuditLog("var/audit", service="fox-bot")`` opens a new stream in a directory and finishes those of dead
@@ -63,36 +70,44 @@ class AuditLog:
         log._core, log._bound, log._opened = self._core, bound, False  # noqa: SLF001  its own constructor
         return log
 
-    def order(self, /, **fields: Any) -> int:
-        """An order was made (``order.created``): exchange, symbol, type, side, status and what else is known."""
-        return self._core.emit(_ORDER_CREATED, self._bound, fields)
+    if not TYPE_CHECKING:  # type checkers read these in TypedCalls, where each field has its name and type
 
-    def update_order(self, /, **fields: Any) -> int:
-        """An order changed (``order.updated``): exchange, symbol, order_id or client_order_id, and what changed."""
-        return self._core.emit(_ORDER_UPDATED, self._bound, fields)
+        def order(self, /, **fields: Any) -> int:
+            """An order was made (``order.created``): exchange, symbol, type, side, status and what else is known."""
+            return self._core.emit(_ORDER_CREATED, self._bound, fields)
 
-    def trade(self, /, **fields: Any) -> int:
-        """A fill (``trade.executed``): exchange, symbol, side, price, executed_qty and what else is known."""
-        return self._core.emit(_TRADE_EXECUTED, self._bound, fields)
+        def update_order(self, /, **fields: Any) -> int:
+            """An order changed (``order.updated``): exchange, symbol, order_id or client_order_id, and what changed."""
+            return self._core.emit(_ORDER_UPDATED, self._bound, fields)
 
-    def event(self, name: str, /, *, severity: str = "INFO", **fields: Any) -> int:
-        """Anything else worth a line, under a name in the past tense such as ``position.closed``."""
-        return self._core.event(name, severity, self._bound, fields)
+        def trade(self, /, **fields: Any) -> int:
+            """A fill (``trade.executed``): exchange, symbol, side, price, executed_qty and what else is known."""
+            return self._core.emit(_TRADE_EXECUTED, self._bound, fields)
+
+        def event(self, name: str, /, *, severity: str = "INFO", exc_info: Any = None, **fields: Any) -> int:
+            """Anything else worth a line, under a name in the past tense such as ``position.closed``.
+
+            ``exc_info``, as in ``logging``: an exception, or True for the one that is being handled, becomes
+            ``error_message`` and ``stack_trace``.
+            """
+            if exc_info is not None:
+                fields = with_error(fields, exc_info)
+            return self._core.event(name, severity, self._bound, fields)
 
     def position(
         self,
         /,
         *,
-        position_id: Any = None,
-        exchange: Any = None,
-        symbol: Any = None,
-        side: Any = None,
-        quantity: Any = None,
-        signal_id: Any = None,
-        price: Any = None,
-        contract_size: Any = None,
-        stop_loss_order_id: Any = None,
-        take_profit_order_id: Any = None,
+        position_id: Id = None,
+        exchange: Text = None,
+        symbol: Text = None,
+        side: PositionSide = None,
+        quantity: Number = None,
+        signal_id: Id = None,
+        price: Number = None,
+        contract_size: Number = None,
+        stop_loss_order_id: Id = None,
+        take_profit_order_id: Id = None,
         **fields: Any,
     ) -> Position:
         """What happens to one position, each step with the records that belong to it.
@@ -100,9 +115,14 @@ class AuditLog:
         ``side`` is that of the entry: buy or long, sell or short. ``quantity`` and ``price`` are what is planned: they
         stand in where no order says what was really filled. ``contract_size``: units in one of ``quantity``. The ids
         of orders that wait already are for a bot that starts again. Other fields are on every record, as with ``bind``.
+        The links that a :meth:`context` gives stay the position's, wherever its later steps are called.
         """
         links = {"position_id": position_id, "exchange": exchange, "symbol": symbol}
-        bound = {name: self._bound[name] for name in links if name in self._bound}
+        inherited = self._inherited()
+        known = {**inherited, **self._bound}
+        bound = {name: known[name] for name in links if name in known}
+        if signal_id is None and "signal_id" not in self._bound:
+            signal_id = inherited.get("signal_id")
         said = {name: value for name, value in links.items() if value is not None}
         return position_of(
             self,
@@ -117,6 +137,14 @@ class AuditLog:
     def bind(self, /, **fields: Any) -> AuditLog:
         """The same trail with fields that are added to every record made through it."""
         return self._with({**self._bound, **fields})
+
+    def context(self, /, **fields: Any) -> AuditContext:
+        """Fields for all that is logged to this trail within a block, also by calls and tasks that begin in it.
+
+        ``with audit.context(position_id=55, signal_id=4711): ...``, or ``async with``. The inner block's fields win
+        over the outer's, what is bound over both, and what a call gives over all.
+        """
+        return AuditContext(self, self._core.contexts, fields)
 
     def unbind(self, /, *names: str) -> AuditLog:
         """The same trail without these bound fields; a name that is not bound is no error, as it is in structlog."""
@@ -142,6 +170,10 @@ class AuditLog:
     def _context(self) -> dict[str, Any]:
         """What is bound, under the name that ``structlog.get_context`` asks for."""
         return self._bound
+
+    def _inherited(self) -> dict[str, Any]:
+        """What the contexts say that are entered here."""
+        return {name: value for fields in self._core.contexts.get(()) for name, value in fields.items()}
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait until all that was logged before is on the disk; whether that was reached in time (seconds)."""

@@ -11,11 +11,12 @@ import time
 import warnings
 import weakref
 from collections.abc import Mapping
-from contextvars import Context, copy_context
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from .context import Fields
 from .encoding import Encoder, Heading, heading
 from .errors import DirectoryError, SettingError
 from .memory import CLOSED, NOT_ENCODABLE, REASONS, Memory
@@ -61,6 +62,7 @@ class Core:
 
     def __init__(self, settings: EmitterSettings) -> None:
         self.settings = settings
+        self.contexts: ContextVar[Fields] = ContextVar("tradetrail")
         # Read once: a forked child, which starts a stream of its own, may no longer be able to.
         self._seal = read_seal(settings.seal_key) if settings.seal_key and not settings.disabled else None
         self._encoder = Encoder(settings.redact, settings.max_line_bytes)
@@ -83,7 +85,7 @@ class Core:
         try:
             context = copy_context()
             if len(context):
-                fields = joined(context, bound, fields)
+                fields = joined(context, self.contexts, bound, fields)
             elif bound:
                 fields = {**bound, **fields}
             body = self._encoder.body(head.text, fields)
@@ -276,13 +278,20 @@ class Core:
                 self._last_failure = f"on_loss raised {type(error).__name__}: {error}"
 
 
-def joined(context: Context, bound: Mapping[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
-    """structlog's context variables, what is bound, what is given: the later wins. And the ids of an active span."""
+def joined(
+    context: Context, contexts: ContextVar[Fields], bound: Mapping[str, Any], fields: dict[str, Any]
+) -> dict[str, Any]:
+    """structlog's context variables, the log's own contexts, what is bound, what is given: the later wins.
+
+    And the ids of an active span.
+    """
     inherited = {
         variable.name[len(_STRUCTLOG_PREFIX) :]: value
         for variable, value in context.items()
         if variable.name.startswith(_STRUCTLOG_PREFIX) and value is not Ellipsis
     }
+    for entered in context.get(contexts, ()):
+        inherited.update(entered)
     if inherited or bound:
         fields = {**inherited, **bound, **fields}
     return with_span(fields)

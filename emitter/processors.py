@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-import traceback
 from collections.abc import Mapping
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 from .core import Core, joined
 from .encoding import Heading, heading
+from .exceptions import with_error
 from .records import KINDS
 from .settings import EmitterSettings
 from .times import time_from
@@ -47,7 +45,7 @@ class ProcessedCore(Core):
     def emit(self, head: Heading, bound: Mapping[str, Any], fields: dict[str, Any]) -> int:
         """One record; 0 where a processor dropped it."""
         try:
-            event_dict = joined(copy_context(), bound, fields)
+            event_dict = joined(copy_context(), self.contexts, bound, fields)
             given = {"event": event_dict["event"]} if "event" in event_dict else {}  # a field, not structlog's name
             event_dict["event"] = head.event_name
             method = _METHODS.get(head.severity.upper(), head.severity.lower())
@@ -88,8 +86,7 @@ def tee(core: Core, bound: Mapping[str, Any], method_name: str, event_dict: Even
         if mark is True:
             del fields[MARK]
         _keep_clock(fields)
-        with contextlib.suppress(Exception):  # one that cannot be shown
-            _add_error(fields, event_dict.get("exc_info"))
+        fields = with_error(fields, event_dict.get("exc_info"))
         severity = _SEVERITIES.get(method_name, method_name) if type(method_name) is str else "INFO"
         core.event(name, severity, bound, fields)
     except Exception as error:  # noqa: BLE001  a value of the bot's own kind, before it came to the encoder
@@ -109,16 +106,3 @@ def _keep_clock(fields: dict[str, Any]) -> None:
 def _says_zone(text: str) -> bool:
     tail = text.strip().upper()
     return tail.endswith("Z") or tail.replace(".", "").isdecimal() or "+" in tail or "-" in tail[10:]
-
-
-def _add_error(fields: dict[str, Any], exc_info: Any) -> None:
-    """The exception of ``log.exception``, under the names that have columns in ``events``."""
-    if not exc_info:
-        return
-    if isinstance(exc_info, tuple):
-        error = exc_info[1]
-    else:
-        error = exc_info if isinstance(exc_info, BaseException) else sys.exc_info()[1]
-    if isinstance(error, BaseException):
-        fields.setdefault("error_message", f"{type(error).__name__}: {error}")
-        fields.setdefault("stack_trace", "".join(traceback.format_exception(error)))

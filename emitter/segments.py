@@ -12,7 +12,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import stat
 import time
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ _HEADER_MAX_BYTES = 64 * 1024
 
 def new_stream() -> str:
     """A UUIDv7 in hex: 48 bits of milliseconds since 1970, then version, variant and 74 random bits (RFC 9562)."""
-    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return f"{value:032x}"

@@ -80,7 +80,7 @@ def _flag(text: str) -> bool:
     return text.strip().lower() in {"1", "true", "yes", "on"}
 
 
-# Variable -> (setting, reader). The README's table is held to this one by a test.
+# Variable -> (setting, reader). The table in docs/settings.md is held to this one by a test.
 ENVIRONMENT: dict[str, tuple[str, Callable[[str], Any]]] = {
     "TRADETRAIL_DIR": ("directory", Path),
     "TRADETRAIL_SERVICE": ("service", str),
@@ -105,6 +105,7 @@ LOADER_VARIABLES = frozenset(
         "TRADETRAIL_BATCH_BYTES",
         "TRADETRAIL_DEBUG",
         "TRADETRAIL_DSN",
+        "TRADETRAIL_DSN_FILE",
         "TRADETRAIL_METRICS_HOST",
         "TRADETRAIL_METRICS_PORT",
         "TRADETRAIL_TEST_DSN",

@@ -12,6 +12,7 @@ from decimal import Context, Decimal
 from math import isfinite
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,6})?", re.ASCII)
 _SECONDS_BELOW = 10**11  # as seconds the year 5138, as milliseconds 1973: no trade stands beyond either
 _MILLISECONDS_BELOW = 10**14
@@ -52,6 +53,28 @@ def time_text(moment: datetime) -> str:
     """ISO 8601 in UTC with ``Z``: three decimals, or six where the time is known to the microsecond."""
     timespec = "microseconds" if moment.microsecond % 1000 else "milliseconds"
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=timespec) + "Z"
+
+
+def text_from(value: object) -> str | None:
+    """:func:`time_text` of :func:`time_from`, or None where ``value`` means no moment."""
+    if type(value) is int and _SECONDS_BELOW <= value < _MILLISECONDS_BELOW:  # what nearly all exchanges send
+        return (_EPOCH + timedelta(milliseconds=value)).isoformat(timespec="milliseconds")[:-6] + "Z"
+    moment = time_from(value)
+    return None if moment is None else time_text(moment)
+
+
+def text_from_iso_of_milliseconds(value: object) -> str | None:
+    """As :func:`text_from`, for a text that somebody made of a number in milliseconds, as ccxt makes ``datetime``.
+
+    Where the number was one of seconds, that text says January 1970; its milliseconds are the seconds.
+    """
+    if not isinstance(value, str) or _NUMBER.fullmatch(value.strip()):
+        return text_from(value)
+    moment = _from_iso(value.strip())
+    if moment is None:
+        return None
+    milliseconds = (moment - _EPOCH) // _MILLISECOND
+    return time_text(moment) if milliseconds >= _SECONDS_BELOW else text_from(milliseconds)
 
 
 def _since_epoch(number: Decimal) -> datetime | None:

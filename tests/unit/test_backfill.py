@@ -296,6 +296,7 @@ def test_every_readable_entry_is_emitted_and_the_rest_is_said(file: Any) -> None
                 "order_id": "A-1",
                 "trade_id": "T-1",
                 "price": Decimal("141.20"),
+                "taker_or_maker": "taker",
                 "source": "backfill",
             },
         ),
