@@ -6,7 +6,7 @@ answers with these, and only where one differs the rows' own digests are asked f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from emitter.records import KINDS
@@ -22,6 +22,8 @@ from .row_text import BUCKET
 from .staging import filled
 from .tail import Pending
 
+# Whose digests are brought together at once; whole buckets.
+_ROWS_AT_ONCE = 64 * BUCKET
 # So many rows of a stream and table are told apart column by column, and so many segments are read again for it.
 _EXPLAINED = 20
 _SEGMENTS_EXPLAINED = 3
@@ -42,7 +44,29 @@ def differences(reading: Reading, books: Books) -> list[Difference]:
     sql = statements.load("checks/sides.sql")
     _insert(reading, sql["noted"], [(stream, seq) for stream, seq in books.noted])
     _insert(reading, sql["buckets"], books.buckets)
-    return [Difference(*row) for row in reading.ask(filled(sql["differences"], width=str(BUCKET)))]
+    reading.ask(sql["log_buckets"])
+    fill = filled(sql["fill_log_buckets"], width=str(BUCKET))
+    for streams, first, last in _portions(reading.ask(sql["extents"])):
+        reading.ask(fill, streams, first, last)
+    return [Difference(*row) for row in reading.ask(sql["differences"])]
+
+
+def _portions(extents: Iterable[tuple[str, int, int, int]]) -> Iterator[tuple[list[str], int, int]]:
+    """Streams and ranges of numbers, of as many rows as memory holds: small streams together, large ones in parts."""
+    together: list[str] = []
+    rows = highest = 0
+    for stream, count, first, last in extents:
+        if count > _ROWS_AT_ONCE:
+            for start in range(first // BUCKET * BUCKET, last + 1, _ROWS_AT_ONCE):
+                yield [stream], start, start + _ROWS_AT_ONCE - 1
+            continue
+        if rows + count > _ROWS_AT_ONCE:
+            yield together, 0, highest
+            together, rows, highest = [], 0, 0
+        together.append(stream)
+        rows, highest = rows + count, max(highest, last)
+    if together:
+        yield together, 0, highest
 
 
 def _insert(reading: Reading, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
