@@ -6,16 +6,18 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 ARGS   ?=
 # Most tests wait for processes and disks: more of them run at once than there are cores.
 WORKERS ?= 3
+# What test-pythons looks for, on the PATH or as paths.
+PYTHONS ?= python3.11 python3.12 python3.13
 # The stamp is made anew when what is to be installed has changed.
 READY  := $(VENV)/.ready
 # Rivals to measure against have a folder of their own: neither the tests nor our own figures see them.
 RIVALS := $(VENV)/rivals
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults lint type bench bench-emit bench-load wheel-test lock clean
+.PHONY: help setup demo test test-faults test-pythons lint type bench bench-emit bench-load bench-archive wheel-test docs views lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "tradetrail needs Python 3.11 or later, and there is no $(PYTHON): install it, or name another: make PYTHON=python3.12" >&2; exit 1; }
@@ -38,6 +40,17 @@ test: $(READY) ## Run the tests (ARGS="-k recovery" to choose)
 test-faults: $(READY) ## Run the long tests: hundreds of kills, failing disks, millions of rows (as root: all of them)
 	@$(BIN)/python -m pytest -m long -v $(ARGS)
 
+test-pythons: ## Run the tests on each of PYTHONS that this machine has (as in PYTHONS="python3.12 python3.13")
+	@passed= missing= failed=; \
+	for python in $(PYTHONS); do \
+		$$python -c '' 2>/dev/null || { missing="$$missing $$python"; continue; }; \
+		printf '\n== %s\n' "$$($$python --version)"; \
+		$(MAKE) --no-print-directory PYTHON=$$python VENV=$(VENV)/pythons/$$(basename $$python) test \
+			&& passed="$$passed $$python" || failed="$$failed $$python"; \
+	done; \
+	printf '\npassed:%s\nfailed:%s\nnot on this machine:%s\n' "$${passed:- none}" "$${failed:- none}" "$${missing:- none}"; \
+	test -n "$$passed" && test -z "$$failed"
+
 lint: $(READY) ## Check style and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -53,6 +66,9 @@ bench-emit: $(RIVALS)/.ready ## Measure a call of the log beside other loggers (
 bench-load: $(RIVALS)/.ready ## Measure the loader beside psql, asyncpg and dlt (25 minutes; ARGS=--quick: half a minute)
 	@$(BIN)/python -m benchmarks.load $(ARGS)
 
+bench-archive: $(READY) ## Measure what archives save, and what asking them costs (ARGS="--records 10000000": half an hour)
+	@$(BIN)/python -m benchmarks.archive $(ARGS)
+
 $(RIVALS)/.ready: requirements-bench.lock | $(READY)
 	@echo "Installing the rivals that requirements-bench.lock pins into $(RIVALS) ..." >&2
 	@rm -rf $(RIVALS)
@@ -62,8 +78,14 @@ $(RIVALS)/.ready: requirements-bench.lock | $(READY)
 wheel-test: $(READY) ## Build the wheel; install it bare and emit; install it with extras and load
 	@$(BIN)/python -m tests.wheel $(ARGS)
 
+docs: $(READY) ## Build the pages of docs/ into var/docs, strictly: no page without a place, no link that leads nowhere
+	@$(BIN)/mkdocs build --quiet --strict && echo "var/docs/index.html"
+
+views: $(READY) ## Write sql/views/raw.sql anew from the files beside it
+	@$(BIN)/python -m loader.raw_views > sql/views/raw.sql.new && mv sql/views/raw.sql.new sql/views/raw.sql
+
 lock: $(READY) ## Pin the newest versions of everything anew
-	@$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --upgrade --extra loader --extra embedded --group dev --output-file requirements.lock pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --upgrade --extra loader --extra embedded --extra report --group dev --group docs --output-file requirements.lock pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --upgrade --group bench --constraint requirements.lock --output-file requirements-bench.lock
 
 clean: ## Remove what the targets made: environment, caches, var/

@@ -90,7 +90,7 @@ def recover(
 def _living(path: Path) -> bool:
     """Whether somebody holds a segment's lock, asked without a right to write; no, where it may not be read either."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return False
     try:
@@ -175,6 +175,7 @@ class _Stream:
         with contextlib.ExitStack() as held:
             if others or time.time() - path.stat().st_mtime < _MAKING_S or not self._lock(name, held):
                 return False
+            self._require_no_line(name)
             header = Header(self.stream, 1, name.service, SCHEMA_VERSION, "", None, None, None, None, (), {})
             self._set_torn_aside(path)
             self._begin(name, header, None, ())
@@ -273,9 +274,7 @@ class _Stream:
             shared = model.st_mode & 0o070
             os.close(create_segment(path, mode=model.st_mode & 0o777, gid=model.st_gid if shared else -1))
         if read_header(path) is None:
-            with path.open("rb") as file:
-                if file.readline().endswith(b"\n"):
-                    raise SegmentDamaged(f"{name}: its first line is no header; it is kept as it is")
+            self._require_no_line(name)
             os.truncate(path, 0)
             line = header_line(
                 name,
@@ -291,6 +290,12 @@ class _Stream:
                 os.fdatasync(fd)
         with path.open("rb") as file:
             return len(file.readline())
+
+    def _require_no_line(self, name: SegmentName) -> None:
+        """A file without a header is begun anew only where nobody ended a line in it."""
+        with self.path(name).open("rb") as file:
+            if file.readline().endswith(b"\n"):
+                raise SegmentDamaged(f"{name}: its first line is no header; it is kept as it is")
 
     def _replaced(self, slot: Slot) -> bool:
         """Whether its owner died on the way to a segment that makes bytes of the present one void."""
@@ -358,7 +363,7 @@ class _Stream:
         with path.open("rb") as file:
             file.seek(whole)
             rest = file.read()
-        fd = os.open(torn, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        fd = os.open(torn, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             _write(fd, rest)
             os.fsync(fd)

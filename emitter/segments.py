@@ -24,7 +24,7 @@ import orjson
 
 from .records import SCHEMA_VERSION, SEGMENT_CLOSED, SEGMENT_OPENED
 
-_NAME = re.compile(r"(?P<service>.+)\.(?P<stream>[0-9a-f]{32})\.(?P<number>[0-9]{6,})\.jsonl")
+_NAME = re.compile(r"(?P<service>.+)\.(?P<stream>[0-9a-f]{32})\.(?P<number>[0-9]{6,9})\.jsonl")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 _NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}
 # A footer is far shorter; a longer last line is none.
@@ -195,6 +195,25 @@ def _control(line: bytes, event_name: str) -> dict[str, Any] | None:
     return {**record, **attributes} if isinstance(attributes, dict) else None
 
 
+def _text(value: object) -> str:
+    """A text that every reader can take; a TypeError for what is none."""
+    if not isinstance(value, str) or "\0" in value:
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _text_or_none(value: object) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _whole(value: Any) -> int:
+    """A number or a place, as 64 bits hold it; a ValueError or TypeError for what is none."""
+    number = int(value)
+    if not 0 <= number < 1 << 63:
+        raise ValueError(f"{number} is out of range")
+    return number
+
+
 def parse_header(line: bytes) -> Header | None:
     """The header in a line, or None where the line is none."""
     found = _control(line, SEGMENT_OPENED)
@@ -202,16 +221,16 @@ def parse_header(line: bytes) -> Header | None:
         return None
     try:
         return Header(
-            stream=found["stream"],
-            segment=int(found["segment"]),
-            service=str(found["service"]),
-            schema_version=int(found["schema_version"]),
-            timestamp=found["timestamp"],
+            stream=_text(found["stream"]),
+            segment=_whole(found["segment"]),
+            service=_text(found["service"]),
+            schema_version=_whole(found["schema_version"]),
+            timestamp=_text(found["timestamp"]),
             pid=found.get("pid"),
-            boot_id=found.get("boot_id"),
-            ring=found.get("ring"),
-            previous_sha256=found.get("previous_sha256"),
-            replaces=tuple(Void(int(v["segment"]), int(v["offset"])) for v in found.get("replaces", ())),
+            boot_id=_text_or_none(found.get("boot_id")),
+            ring=_text_or_none(found.get("ring")),
+            previous_sha256=_text_or_none(found.get("previous_sha256")),
+            replaces=tuple(Void(_whole(v["segment"]), _whole(v["offset"])) for v in found.get("replaces", ())),
             resource=dict(found.get("resource") or {}),
         )
     except (KeyError, TypeError, ValueError):
@@ -225,15 +244,15 @@ def parse_footer(line: bytes) -> Footer | None:
         return None
     try:
         return Footer(
-            stream=found["stream"],
-            segment=int(found["segment"]),
-            timestamp=found["timestamp"],
-            records=int(found["records"]),
-            first_seq=found["first_seq"],
-            last_seq=found["last_seq"],
-            sha256=str(found["sha256"]),
+            stream=_text(found["stream"]),
+            segment=_whole(found["segment"]),
+            timestamp=_text(found["timestamp"]),
+            records=_whole(found["records"]),
+            first_seq=None if found["first_seq"] is None else _whole(found["first_seq"]),
+            last_seq=None if found["last_seq"] is None else _whole(found["last_seq"]),
+            sha256=_text(found["sha256"]),
             recovered=bool(found["recovered"]),
-            hmac=str(found["hmac"]) if found.get("hmac") is not None else None,
+            hmac=_text_or_none(found.get("hmac")),
         )
     except (KeyError, TypeError, ValueError):
         return None

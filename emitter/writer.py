@@ -136,11 +136,15 @@ class Writer:
         self._epoch = 0  # changes when segments are given up: a sync begun before says nothing
         self._retired: list[OpenSegment] = []
         self._given_up: list[int] = []
+        self._begun = False
         self._directory = open_directory(settings.directory)
-        # The first header is in its file before the first call is accepted.
-        self._segment = self._create(SegmentName.of(settings.service, stream, 1))
+        try:
+            self._segment = self._create_first(SegmentName.of(settings.service, stream, 1))
+        except BaseException:
+            os.close(self._directory)
+            raise
+        self._begun = True
         self._last_number = 1
-        self._write_header(self._segment, None, ())
         self._memory.next_slot(Slot(1, self._segment.size, 0, None))
         self._synced = self._reached()
         self._writing = threading.Thread(target=self._write_loop, name="tradetrail-writer", daemon=True)
@@ -298,7 +302,8 @@ class Writer:
                 count = os.write(fd, view)
             except OSError as error:
                 self._note(error)
-                failures += error.errno not in _DISK_FULL
+                # A bot that starts is not kept waiting for room on the disk.
+                failures += error.errno not in _DISK_FULL or not self._begun
                 if self._out_of_time():
                     raise _Stopped from error
                 if (self._distrusted and not anew) or failures >= _GIVE_UP_AFTER:
@@ -320,6 +325,20 @@ class Writer:
                 old, self._directory = self._directory, open_directory(settings.directory)
                 self._given_up.append(old)
         return OpenSegment(name, fd)
+
+    def _create_first(self, name: SegmentName) -> OpenSegment:
+        """The first header is in its file before the first call is accepted; an OSError where that cannot be."""
+        segment = self._create(name)
+        try:
+            self._write_header(segment, None, ())
+        except BaseException as error:
+            os.close(segment.fd)
+            with contextlib.suppress(OSError):
+                (self._settings.directory / str(name)).unlink()
+            if isinstance(error, _GivenUp) and isinstance(error.__cause__, OSError):
+                raise error.__cause__ from None
+            raise
+        return segment
 
     def _write_header(self, segment: OpenSegment, previous: str | None, replaces: tuple[Void, ...]) -> None:
         path = self._memory.path
@@ -460,27 +479,32 @@ class Writer:
             self._sync_bell.acquire(timeout=self._settings.fsync_interval_s)
             while self._sync_bell.acquire(blocking=False):
                 pass  # many calls for a sync are one
-            self._close_given_up()
-            with self._shared:
-                reached, epoch = self._reached(), self._epoch
-                segments = [*self._retired, self._segment]
-            idle = reached.position == self._words[SYNCED]
-            if idle or self._distrusted or time.monotonic() < self._sync_after:
-                continue
-            self._words[SYNC_BEGUN] += 1
             try:
-                self._sync(segments)
-            except OSError as error:
-                self._note(error)
-                if self._sync_failures:
-                    backoff = min(2.0 ** (self._sync_failures - 1), _SYNC_BACKOFF_MOST_S)
-                    self._sync_after = time.monotonic() + backoff
-                self._sync_failures += 1
-                self._distrusted = True
-                self._wake()
-                continue
-            self._sync_failures = 0
-            self._sync_done(reached, epoch, segments[:-1])
+                self._sync_turn()
+            except BaseException as error:  # noqa: BLE001  without this thread no space would be given back ever again
+                self._sync_failed(error)
+
+    def _sync_turn(self) -> None:
+        self._close_given_up()
+        with self._shared:
+            reached, epoch = self._reached(), self._epoch
+            segments = [*self._retired, self._segment]
+        idle = reached.position == self._words[SYNCED]
+        if idle or self._distrusted or time.monotonic() < self._sync_after:
+            return
+        self._words[SYNC_BEGUN] += 1
+        self._sync(segments)
+        self._sync_failures = 0
+        self._sync_done(reached, epoch, segments[:-1])
+
+    def _sync_failed(self, error: BaseException) -> None:
+        self._note(error)
+        if self._sync_failures:
+            backoff = min(2.0 ** (self._sync_failures - 1), _SYNC_BACKOFF_MOST_S)
+            self._sync_after = time.monotonic() + backoff
+        self._sync_failures += 1
+        self._distrusted = True
+        self._wake()
 
     def _sync_done(self, reached: Reached, epoch: int, retired: list[OpenSegment]) -> None:
         with self._shared:

@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=5.0, help="positions opened a second")
     parser.add_argument("--seed", type=int, help="the same seed makes the same orders")
     given = parser.parse_args()
-    with AuditLog(given.dir, service=given.service) as audit:
+    with AuditLog.from_env(directory=given.dir, service=given.service) as audit:
         asyncio.run(trade(audit, given.seconds, given.rate, given.seed))
     done = audit.stats()
     print(f"{done.emitted} records, {done.lost} lost, in {given.dir}")

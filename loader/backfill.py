@@ -21,6 +21,7 @@ from typing import Any, Literal, Protocol
 from emitter.ccxt import order_fields, trade_fields
 
 from .errors import EnvironmentFault, UsageError
+from .place import Place
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -96,13 +97,15 @@ def backfill(
     *,
     exchange: str | None = None,
     progress: Callable[[int], None] | None = None,
+    place: Place | None = None,
 ) -> BackfillSummary:
     """Write every order and trade of the files into ``audit``, in their order, with ``source="backfill"``.
 
     All readable entries are emitted, also those that lack a needed field: the loader rejects them and says
     why. A record's ``timestamp`` is the exchange's time of last change; an entry without any time gets none.
     ``exchange`` is for entries that do not name theirs. ``progress`` is called with the number of records
-    emitted so far. A backfill is faster than a disk: whenever more than a quarter of the ring is used, it waits.
+    emitted so far; ``place`` knows how far the files are read by then. A backfill is faster than a disk: whenever
+    more than a quarter of the ring is used, it waits.
 
     Raises ``UsageError`` for a path that is missing or a directory (before anything is emitted) or is binary,
     ``EnvironmentFault`` where a file cannot be read, the log is closed or disabled, or its disk takes nothing
@@ -114,7 +117,7 @@ def backfill(
     orders = trades = unreadable_total = 0
     unreadable: list[tuple[Path, int, str]] = []
     for path in paths:
-        for item in read_entries(path):
+        for item in read_entries(path, place):
             if isinstance(item, Unreadable):
                 unreadable_total += 1
                 if len(unreadable) < _UNREADABLE_KEPT:
@@ -158,7 +161,7 @@ class _Pace:
             self._progress(records)
 
 
-def read_entries(path: Path) -> Iterator[Entry | Unreadable]:
+def read_entries(path: Path, place: Place | None = None) -> Iterator[Entry | Unreadable]:
     """The orders and trades of a file, and what of it cannot be read, in the file's order.
 
     JSON lines are read one at a time, whatever the file's size; an array, or one object over several lines,
@@ -171,16 +174,17 @@ def read_entries(path: Path) -> Iterator[Entry | Unreadable]:
     ``EnvironmentFault`` (no permission, or the disk fails).
     """
     _check_path(path)
-    with _opened(path) as file:
+    place = place or Place()
+    with _opened(path) as file, place.within(file):
         start = file.peek(_PEEK_BYTES)[:_PEEK_BYTES]
         _check_text(path, start)
         if start.removeprefix(_UTF8_BOM).lstrip().startswith(b"["):
-            yield from _from_document(1, file.read())
+            yield from _from_document(1, file.read(), place)
             return
         lines = _lines(file)
         head = list(islice(lines, 2))
         if _is_one_object(head):
-            yield from _from_document(head[0][0], b"".join(line for _, line in chain(head, lines)))
+            yield from _from_document(head[0][0], b"".join(line for _, line in chain(head, lines)), place)
             return
         for number, line in chain(head, lines):
             yield from _from_line(number, line)
@@ -250,7 +254,7 @@ def _from_line(number: int, line: bytes) -> Iterator[Entry | Unreadable]:
     yield from _entries(number, value)
 
 
-def _from_document(number: int, text: bytes) -> Iterator[Entry | Unreadable]:
+def _from_document(number: int, text: bytes, place: Place) -> Iterator[Entry | Unreadable]:
     try:
         value = _parsed(text.removeprefix(_UTF8_BOM))
     except ValueError as error:
@@ -259,8 +263,9 @@ def _from_document(number: int, text: bytes) -> Iterator[Entry | Unreadable]:
     if not isinstance(value, list):
         yield from _entries(number, value)
         return
-    for place, item in enumerate(value, 1):
-        yield from _entries(place, item)
+    for nth, item in enumerate(value, 1):
+        place.share = nth / len(value)
+        yield from _entries(nth, item)
 
 
 def _parsed(text: bytes) -> Any:

@@ -7,7 +7,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import tempfile
+import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +18,11 @@ from typing import TypeVar
 
 from emitter.segments import SegmentName
 
+from .errors import EnvironmentFault
 from .prepared import Prepared
 from .rules import Columns, Rule
 from .spool import Spooled
-from .validate import Check, open_engine
+from .validate import Check, OutOfMemory, open_engine
 
 T = TypeVar("T")
 
@@ -35,6 +38,8 @@ class Checking:
         self._rules = rules
         self._engine = open_engine(temporary)
         self.at_once = min(_MOST_AT_ONCE, os.cpu_count() or 1)
+        self._room = threading.Semaphore(self.at_once)
+        self._alone = threading.Lock()
         self._spooling = ThreadPoolExecutor(1, "tradetrail-spool")
         self._checking = ThreadPoolExecutor(self.at_once, "tradetrail-check")
 
@@ -76,12 +81,37 @@ class Checking:
                         left.discard()
 
     def _check(self, batch: Spooled, columns: Columns, settle: Callable[[], bool]) -> Prepared:
+        """Check a batch; by itself, where two at once need more than the memory that they share."""
+        with contextlib.suppress(OutOfMemory), self._room:
+            return self._checked(batch, columns, settle)
+        with self._to_itself():
+            try:
+                return self._checked(batch, columns, settle)
+            except OutOfMemory as error:
+                raise EnvironmentFault(
+                    f"a batch of {batch.bytes:,} bytes needs more memory than a check may have; "
+                    "take smaller ones with --batch-bytes"
+                ) from error
+
+    @contextlib.contextmanager
+    def _to_itself(self) -> Iterator[None]:
+        with self._alone, contextlib.ExitStack() as held:
+            for _ in range(self.at_once):
+                held.enter_context(self._room)
+            yield
+
+    def _checked(self, batch: Spooled, columns: Columns, settle: Callable[[], bool]) -> Prepared:
         folder = Path(tempfile.mkdtemp(dir=self._temporary))
         check = Check(self._engine, batch, folder, self._rules, columns)
-        check.run()
-        rows = check.rows(settle=settle())
+        try:
+            check.run()
+            prepared = Prepared(batch, folder, check, check.rows(settle=settle()), None, check.parts())
+        except BaseException:
+            check.__exit__(None, None, None)
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         batch.path.unlink()
-        return Prepared(batch, folder, check, rows, None, check.parts())
+        return prepared
 
 
 def _in(pool: ThreadPoolExecutor, work: Callable[..., T], *arguments: object) -> asyncio.Future[T]:

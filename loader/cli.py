@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
+import os
 from typing import Annotated, Any
 
 import typer
@@ -10,19 +10,41 @@ from typer.main import get_command
 
 from emitter import __version__
 
-from .commands import backfill, demo, files, ledger, load, metrics, reconcile, rejects, verify
+from .commands import (
+    archive,
+    backfill,
+    completion,
+    demo,
+    export,
+    files,
+    ledger,
+    live,
+    load,
+    metrics,
+    query,
+    reconcile,
+    rejects,
+    report,
+    verify,
+)
+from .dsn import take_from_file
 from .errors import UsageError
+from .options import example, meant
 
 app = typer.Typer(
     name="tradetrail",
-    add_completion=False,
+    add_completion=False,  # the command "completion" does it, and asks which shell
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
+    epilog=example("tradetrail load --dir var/audit"),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for module in (load, files, ledger, verify, rejects, metrics, reconcile, backfill, demo):
+for module in (
+    *(load, files, query, ledger, verify, rejects, metrics, report, live, reconcile, backfill),
+    *(archive, export, completion, demo),
+):
     module.register(app)
 
 
@@ -44,6 +66,9 @@ def _tradetrail(
 
 def run(args: list[str]) -> int:
     """Run a command line; the exit code. A wrong one is a :class:`UsageError`."""
+    if instruction := os.environ.get(completion.VARIABLE):
+        return completion.complete(app, instruction)
+    take_from_file(os.environ)
     command = get_command(app)
     try:
         with command.make_context("tradetrail", _listing(args)) as context:
@@ -79,6 +104,5 @@ def _usage(error: Any) -> str:
     path = context.command_path if context else "tradetrail"
     if wrong and context and said.startswith("No such option"):
         known = [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")]
-        near = get_close_matches(wrong, [*known, "--help"], n=1)
-        said = f"No such option: {wrong}" + (f". Did you mean {near[0]}?" if near else "")
+        said = f"No such option: {wrong}{meant(wrong, [*known, '--help'])}"
     return f"{said.rstrip('.') if said.endswith('.') else said} (see: {path} --help)"

@@ -48,7 +48,7 @@ _GRACE_S = 1.0
 # Statements here are short, whatever the planner fears: to compile one would take longer than to run it.
 _SESSION = """
 SELECT set_config(name, value, false) FROM (VALUES
-    ('TimeZone', 'UTC'), ('client_encoding', 'UTF8'), ('idle_in_transaction_session_timeout', '300s'), ('jit', 'off'),
+    ('TimeZone', 'UTC'), ('client_encoding', 'UTF8'), ('idle_in_transaction_session_timeout', '120s'), ('jit', 'off'),
     ('tcp_keepalives_idle', '30'), ('tcp_keepalives_interval', '10'), ('tcp_keepalives_count', '3')
 ) AS setting (name, value)
 UNION ALL
@@ -59,8 +59,9 @@ _LOCKS_PART = 2 / 3
 # Read-only, statement_timeout: settings of a role or database that are mended are so for new sessions only.
 _SET_FOR_SESSION = ("25006", "57014")
 # A server that is at work, or waits for a lock, does not see that its client hung up, and each new try would leave one
-# more such session behind. Where its system cannot look, it refuses the setting.
-_LOOK_FOR_CLIENT = "SET client_connection_check_interval = '1s'"
+# more such session behind. Where its system cannot look, it refuses these settings.
+# One that sends, to a client whose network is gone, would hold its locks for a quarter of an hour.
+_LOOK_FOR_CLIENT = ("SET client_connection_check_interval = '1s'", "SET tcp_user_timeout = '20s'")
 _COLUMNS = """
 SELECT column_name, data_type, character_maximum_length, numeric_precision, numeric_scale,
        is_nullable = 'YES'
@@ -335,8 +336,9 @@ async def _open(dsn: str, deadline_s: float, application_name: str) -> Any:
                 name, schema="pg_catalog", encoder=_to_json, decoder=orjson.loads, format="text"
             )
         await connection.fetch(_SESSION, str(max(1, round(1000 * _LOCKS_PART * deadline_s))))
-        with suppress(asyncpg.PostgresError):
-            await connection.execute(_LOOK_FOR_CLIENT)
+        for setting in _LOOK_FOR_CLIENT:
+            with suppress(asyncpg.PostgresError):
+                await connection.execute(setting)
     except BaseException:
         connection.terminate()
         raise

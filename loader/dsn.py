@@ -1,12 +1,36 @@
-"""How a DSN is shown to people: never with its password."""
+"""Where a DSN comes from, and how it is shown to people: never with its password."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import MutableMapping
+from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from .errors import UsageError
 
 _SECRETS = ("password", "sslpassword", "passfile")
 _UNREADABLE = "the given DSN"
+
+
+def take_from_file(environ: MutableMapping[str, str]) -> None:
+    """``TRADETRAIL_DSN_FILE`` names a file with the DSN, as secrets are mounted; ``TRADETRAIL_DSN`` itself wins.
+
+    Errors: :class:`UsageError` where there is none in it.
+    """
+    path = environ.get("TRADETRAIL_DSN_FILE")
+    if not path or environ.get("TRADETRAIL_DSN"):
+        return
+    try:
+        dsn = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise UsageError(f"TRADETRAIL_DSN_FILE: {path} cannot be read: {why}") from error
+    if not dsn:
+        raise UsageError(
+            f"TRADETRAIL_DSN_FILE: {path} is empty; one line is needed, as postgresql://user@host/database"
+        )
+    environ["TRADETRAIL_DSN"] = dsn
 
 
 def describe(dsn: str) -> str:

@@ -7,7 +7,7 @@ What is read is fixed before it begins: a bot may write meanwhile, and all answe
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from emitter.records import EVENT, KINDS, ORDER, ORDER_UPDATE, Kind
 from emitter.segments import open_regular, parse_footer
 
 from . import statements
+from .archives import is_archive, unpack
 from .canonical import jsonb_text
 from .errors import EnvironmentFault
 from .rules import Columns, read_rules
@@ -113,7 +114,7 @@ class Reading:
         """
         try:
             self._prepare(living)
-            for spooled in batches(_split(pending, loaded), self._folder, _BATCH_BYTES, problems):
+            for spooled in batches(self._in_turn(pending, loaded), self._folder, _BATCH_BYTES, problems):
                 self._take(spooled, loaded)
                 spooled.path.unlink()
                 progress(self.facts.bytes)
@@ -128,12 +129,24 @@ class Reading:
     def cells(self, item: Pending, kind: Kind, text: RowText, numbers: Sequence[int]) -> dict[int, list[str | None]]:
         """Read a segment again, for the values of some of its records."""
         found: dict[int, list[str | None]] = {}
-        for spooled in batches([item], self._folder, _BATCH_BYTES):
+        for spooled in batches(self._in_turn([item], {}), self._folder, _BATCH_BYTES):
             with _Listener(self.engine, spooled, self._folder, self._rules, self._columns) as check:
                 check.run()
                 found |= check.cells(kind, text, item.name.stream, numbers)
             spooled.path.unlink()
         return found
+
+    def _in_turn(self, pending: Iterable[Pending], loaded: Mapping[Key, int]) -> Iterator[Pending]:
+        """One after the other, cut where the database's part ends; an archive is unpacked for as long as it is read."""
+        for item in pending:
+            if not is_archive(item.path):
+                yield from _split(item, loaded)
+                continue
+            path = unpack(item.path, self._folder / str(item.name))
+            try:
+                yield from _split(replace(item, path=path), loaded)
+            finally:
+                path.unlink()
 
     def ask(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         """The rows of a query over what was read."""
@@ -268,8 +281,8 @@ def _table(name: str) -> str:
 
 
 def _of_raw(name: str, source: str | None = None) -> str:
-    """The query of a view of ``sql/views/raw.sql``, over these records."""
-    text = _VIEW.sub("", statements.load("views/raw.sql")[name], count=1).partition(";")[0]  # a comment follows
+    """The query of a view of ``sql/views/records.sql``, over these records."""
+    text = _VIEW.sub("", statements.load("views/records.sql")[name], count=1).partition(";")[0]  # a comment follows
     return text if source is None else re.sub(r"\bFROM accepted\b", lambda _: f"FROM ({source}) AS accepted", text)
 
 
@@ -283,16 +296,12 @@ def _no_records() -> str:
     )
 
 
-def _split(pending: Sequence[Pending], loaded: Mapping[Key, int]) -> list[Pending]:
-    """Each file up to where the database has it, and from there on: no part of a batch is both."""
-    split = []
-    for item in pending:
-        done = loaded.get((item.name.stream, item.name.number), 0)
-        if 0 < done < item.size and _ends_line(item.path, done):
-            split += [replace(item, size=done), replace(item, start=done)]
-        else:
-            split.append(item)
-    return split
+def _split(item: Pending, loaded: Mapping[Key, int]) -> list[Pending]:
+    """A file up to where the database has it, and from there on: no part of a batch is both."""
+    done = loaded.get((item.name.stream, item.name.number), 0)
+    if 0 < done < item.size and _ends_line(item.path, done):
+        return [replace(item, size=done), replace(item, start=done)]
+    return [item]
 
 
 def _ends_line(path: Path, size: int) -> bool:

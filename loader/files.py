@@ -1,4 +1,7 @@
-"""The segment files of a log as an audit finds them: fixed at one moment, with their first and last lines."""
+"""The segment files of a log as an audit finds them: fixed at one moment, with their first and last lines.
+
+An archive stands in for a segment that is not there.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from emitter.records import SCHEMA_VERSION
 from emitter.segments import Footer, Header, SegmentName, open_regular, parse_footer
 
-from .inventory import is_living, segments_in
+from .archives import FOLDER, archives_in, blocks, lost_folder
+from .inventory import Inventory, add_archives, is_living, segments_in
 from .tail import Key, Pending, Tail
 
 _TAIL_BYTES = 64 * 1024
-_READ_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One segment. ``size`` is what it had when it was looked at; from ``void`` on it does not count.
+    """One segment. ``size`` is what it (unpacked) had when it was looked at; from ``void`` on it does not count.
 
     ``body_end`` is where the footer begins, or else where the last whole line ends.
     """
@@ -35,6 +39,11 @@ class File:
     @property
     def key(self) -> Key:
         return self.name.stream, self.name.number
+
+    @property
+    def archived(self) -> bool:
+        """Whether it is an archive that is read, because the segment itself is not there."""
+        return self.path.name != str(self.name)
 
     @property
     def end(self) -> int:
@@ -82,7 +91,33 @@ def take_files(directory: Path) -> Files:
             found.problems[str(item.name)] = f"cannot be read: {error.strerror}"
             continue
         found.files[key] = File(item.name, item.path, size, item.header, footer, end, void)
+    _add_archives(directory, found)
     return found
+
+
+def _add_archives(directory: Path, found: Files) -> None:
+    archives = {n: path for n, path in archives_in(directory).items() if (n.stream, n.number) not in found.present}
+    inventory = Inventory(voids=found.voids)
+    add_archives(archives, inventory)
+    found.problems |= inventory.problems
+    if problem := lost_folder(directory):
+        found.problems[FOLDER] = problem
+    for name in archives:
+        found.present.add((name.stream, name.number))
+        found.living.setdefault(name.stream, False)
+    for file in inventory.files:
+        key = (file.name.stream, file.name.number)
+        if file.header.schema_version != SCHEMA_VERSION:
+            found.problems[file.path.name] = (
+                f"has format {file.header.schema_version}, this program reads {SCHEMA_VERSION}: upgrade tradetrail"
+            )
+            continue
+        void, end = found.voids.get(key), file.body_end or 0
+        found.files[key] = File(file.name, file.path, file.bytes, file.header, file.footer, end, void)
+        counts = file.bytes if void is None else min(void, file.bytes)
+        if counts:
+            found.pending.append(Pending(file.name, file.path, 0, counts, None, file.header))
+    found.pending.sort(key=lambda item: (item.name.stream, item.name.number))
 
 
 def _living(directory: Path, names: Iterable[SegmentName]) -> dict[str, bool]:
@@ -110,16 +145,19 @@ def _last_line(path: Path, size: int) -> tuple[Footer | None, int]:
 
 
 def digests(path: Path, ends: Iterable[int], progress: Callable[[int], None]) -> dict[int, str]:
-    """SHA-256 of the first so many bytes of a file, for each of ``ends``; none for those that it does not have."""
+    """SHA-256 of the first so many bytes of a segment, for each of ``ends``; none for those that it does not have."""
     found: dict[int, str] = {}
+    left = sorted(set(ends), reverse=True)
     digest, at = hashlib.sha256(), 0
-    with open_regular(path) as file:
-        for end in sorted(set(ends)):
-            while at < end and (piece := file.read(min(_READ_BYTES, end - at))):
-                digest.update(piece)
-                at += len(piece)
-                progress(len(piece))
-            if at < end:
-                break
-            found[end] = digest.hexdigest()
+    for block in blocks(path):
+        view = memoryview(block)
+        while left and left[-1] <= at + len(view):
+            digest.update(view[: left[-1] - at])
+            view, at = view[left[-1] - at :], left[-1]
+            found[left.pop()] = digest.hexdigest()
+        if not left:
+            break
+        digest.update(view)
+        at += len(view)
+        progress(len(block))
     return found

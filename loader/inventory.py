@@ -6,20 +6,38 @@ import fcntl
 import os
 import re
 import stat
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from emitter.segments import Footer, Header, SegmentName, list_segments, read_footer, read_header
+from emitter.segments import (
+    Footer,
+    Header,
+    SegmentName,
+    list_segments,
+    parse_footer,
+    parse_header,
+    read_footer,
+    read_header,
+)
 
+from .archives import FOLDER, archives_in, lost_folder, whole_lines
 from .errors import EnvironmentFault, UsageError
+from .spool import harmless
+from .tail import NO_TEXT, is_text
 
 _SEQ = re.compile(rb'\n\{"stream":"[0-9a-f]{32}","seq":([0-9]{1,18}),[^\n]*(?=\n)')
 _TAIL_BYTES = 256 * 1024
+_OF_ANOTHER = "its first line belongs to another segment than its name says"
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentFile:
-    """One segment: ``whole_bytes`` ends with its last line end, ``last_seq`` is that of its last record."""
+    """One segment: ``whole_bytes`` ends with its last line end, ``last_seq`` is that of its last record.
+
+    ``plain`` and ``body_end`` are for archives, which had to be read for this: whether a reader of text sees all their
+    lines, and where the footer begins, or else the last line ends. Their sizes are those of the segment.
+    """
 
     name: SegmentName
     path: Path
@@ -28,6 +46,13 @@ class SegmentFile:
     header: Header
     footer: Footer | None
     last_seq: int | None
+    plain: bool | None = None
+    body_end: int | None = None
+
+    @property
+    def archived(self) -> bool:
+        """Whether it is an archive that is read, because the segment itself is not there."""
+        return self.path.name != str(self.name)
 
 
 @dataclass(slots=True)
@@ -56,21 +81,46 @@ def segments_in(directory: Path) -> list[SegmentName]:
         raise EnvironmentFault(f"{directory}: cannot be read: {error.strerror}") from error
 
 
-def take_inventory(directory: Path) -> Inventory:
-    """Look at every segment of a directory."""
+def take_inventory(directory: Path, *, archived: bool = False) -> Inventory:
+    """Look at every segment of a directory; ``archived``: and at the archives of those that are not there."""
     found = Inventory()
     for name in segments_in(directory):
-        try:
-            problem = _look(directory / str(name), name, found)
-        except OSError as error:
-            problem = f"cannot be read: {error.strerror}"
-        if problem:
-            found.problems[str(name)] = problem
+        _note(directory / str(name), name, _look, found)
+    if archived:
+        there = {file.name for file in found.files}
+        add_archives({n: path for n, path in archives_in(directory).items() if n not in there}, found)
+        found.files.sort(key=lambda file: (file.name.stream, file.name.number, file.name.service))
+        if problem := lost_folder(directory):
+            found.problems[FOLDER] = problem
     for (stream, number), offset in found.voids.items():
         if offset == 0:  # the disk lost all of it, and a later segment has it
             for file in [file for file in found.problems if f".{stream}.{number:06d}." in file]:
                 del found.problems[file]
     return found
+
+
+def add_archives(archives: Mapping[SegmentName, Path], found: Inventory) -> None:
+    """Look at archives as at the segments that they hold."""
+    for name, path in archives.items():
+        _note(path, name, _look_archived, found)
+
+
+def look_at(archive: Path, name: SegmentName) -> Inventory:
+    """One archive alone."""
+    found = Inventory()
+    add_archives({name: archive}, found)
+    return found
+
+
+def _note(path: Path, name: SegmentName, look: Callable[..., str | None], found: Inventory) -> None:
+    try:
+        problem = look(path, name, found) if is_text(path.name) else NO_TEXT
+    except FileNotFoundError:
+        return  # it was archived since the directory was listed
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+    if problem:
+        found.problems[path.name] = problem
 
 
 def _look(path: Path, name: SegmentName, found: Inventory) -> str | None:
@@ -82,15 +132,47 @@ def _look(path: Path, name: SegmentName, found: Inventory) -> str | None:
         # While it is written the first line is not whole; later it must be a header.
         with path.open("rb") as file:
             return "its first line is no segment header" if b"\n" in file.read(_TAIL_BYTES) else None
-    if (header.stream, header.segment) != (name.stream, name.number):
-        return "its first line belongs to another segment than its name says"
+    if _is_of_another(header, name):
+        return _OF_ANOTHER
     whole, last_seq = _end(path, status.st_size)
-    footer = read_footer(path)
-    found.files.append(SegmentFile(name, path, status.st_size, whole, header, footer, last_seq))
-    for void in header.replaces:
-        key = (name.stream, void.segment)
-        found.voids[key] = min(void.offset, found.voids.get(key, void.offset))
+    _add(SegmentFile(name, path, status.st_size, whole, header, read_footer(path), last_seq), found)
     return None
+
+
+def _look_archived(path: Path, name: SegmentName, found: Inventory) -> str | None:
+    header, last, last_seq = None, b"", None
+    size, whole, plain = 0, 0, True
+    for lines in whole_lines(path):
+        if header is None:
+            header = parse_header(lines[: lines.find(b"\n") + 1])
+            if header is None:
+                return "its first line is no segment header"
+            if _is_of_another(header, name):
+                return _OF_ANOTHER
+        size += len(lines)
+        if lines.endswith(b"\n"):
+            whole, last = size, lines
+            plain = plain and harmless(lines)
+            for found_seq in _SEQ.finditer(b"\n" + lines[-_TAIL_BYTES:]):
+                last_seq = int(found_seq[1])
+    if header is None:
+        return "its first line is no segment header"
+    last = last[last.rfind(b"\n", 0, -1) + 1 :]
+    footer = parse_footer(last) if whole == size else None
+    body_end = whole - len(last) if footer else whole
+    _add(SegmentFile(name, path, size, whole, header, footer, last_seq, plain, body_end), found)
+    return None
+
+
+def _is_of_another(header: Header, name: SegmentName) -> bool:
+    return (header.stream, header.segment) != (name.stream, name.number)
+
+
+def _add(file: SegmentFile, found: Inventory) -> None:
+    found.files.append(file)
+    for void in file.header.replaces:
+        key = (file.name.stream, void.segment)
+        found.voids[key] = min(void.offset, found.voids.get(key, void.offset))
 
 
 def _end(path: Path, size: int) -> tuple[int, int | None]:
@@ -114,7 +196,7 @@ def _end(path: Path, size: int) -> tuple[int, int | None]:
 def is_living(path: Path) -> bool:
     """Whether its writer lives, which holds the file's lock; asked without getting in anyone's way."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return False
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,11 +40,17 @@ class Verdict:
         return {**{name: known[name] for name in names}, "findings": findings, "torn": self.torn}
 
 
-def judge(files: Sequence[Path], directory: Path, rules: Sequence[Rule]) -> Verdict:
-    """Check the given segments, or all of a directory."""
+def judge(
+    files: Sequence[Path],
+    directory: Path,
+    rules: Sequence[Rule],
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Verdict:
+    """Check the given segments, or all of a directory. ``progress`` is told bytes done and in all."""
     started = time.monotonic()
     verdict = Verdict()
     pending = _pending(files, directory, verdict)
+    total = sum(item.size - item.start for item in pending)
     taken = dict.fromkeys((item.name for item in pending), 0)
     try:
         with workspace() as folder:
@@ -55,6 +61,7 @@ def judge(files: Sequence[Path], directory: Path, rules: Sequence[Rule]) -> Verd
                     for part in batch.parts:
                         taken[part.name] += part.stop - part.start
                     batch.path.unlink()
+                    progress(verdict.totals.bytes, total)
             finally:
                 engine.close()
     except OSError as error:

@@ -80,7 +80,7 @@ def whole_lines(tail: Tail, ledger: Mapping[Key, Progress]) -> dict[Key, int]:
 def _end(item: Pending) -> int:
     """The offset behind the last line end of the new bytes; where they begin if there is none, or none to be read."""
     try:
-        fd = os.open(item.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(item.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return item.start
     try:

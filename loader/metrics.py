@@ -5,7 +5,7 @@ The figures come from ``sql/metrics``; here they get their names and shapes. ``d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Context, Decimal
@@ -61,10 +61,10 @@ class Metrics:
     by: Sequence[Figures] = field(default=())
 
 
-def from_logs(directory: Path, asked: Asked) -> Metrics:
-    """The figures of a log directory."""
-    with RawLog(directory) as log:
-        return _metrics(log.ask(figures("duckdb", asked.by, asked.since, asked.until)), asked)
+def from_logs(directory: Path, asked: Asked, progress: Callable[[float], None] | None = None) -> Metrics:
+    """The figures of a log directory; ``progress`` is told what :class:`~loader.query.RawLog` tells."""
+    with RawLog(directory, progress) as log:
+        return from_rows(log.ask(figures("duckdb", asked.by, asked.since, asked.until)), asked)
 
 
 async def from_database(database: Database, asked: Asked) -> Metrics:
@@ -72,7 +72,7 @@ async def from_database(database: Database, asked: Asked) -> Metrics:
     await require_current(database)
     await database.execute(_WORK_MEM)
     rows = await database.fetch(figures("postgres", asked.by, asked.since, asked.until), deadline_s=_DEADLINE_S)
-    return _metrics(rows, asked)
+    return from_rows(rows, asked)
 
 
 async def store(database: Database, metrics: Metrics, asked: Asked) -> int:
@@ -94,7 +94,8 @@ async def store(database: Database, metrics: Metrics, asked: Asked) -> int:
     return len(rows)
 
 
-def _metrics(rows: Sequence[Mapping[str, Any]], asked: Asked) -> Metrics:
+def from_rows(rows: Sequence[Mapping[str, Any]], asked: Asked) -> Metrics:
+    """The figures in the rows of :func:`~loader.round_trips.figures`."""
     total = next((_figures(row) for row in rows if row["grouped"] == 0), None) or _nothing()
     groups = [{asked.by: row["label"] or None, **_figures(row)} for row in rows if row["grouped"] == 1 and asked.by]
     return Metrics(total, groups)

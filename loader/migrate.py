@@ -3,7 +3,8 @@
 Works on an empty database and on a bot's own one. An empty one gets all tables in one transaction: who is killed
 meanwhile, or looks on, leaves or sees nothing half made. On a bot's own a migration runs in a transaction that waits
 less than a second for its table, lets go, and tries again; one with the directive ``-- outside a transaction`` runs
-statement by statement, and an index that an earlier broken build left invalid is dropped and built again.
+statement by statement, and an index that an earlier broken build left invalid is dropped and built again. Tables that
+are made here may be partitioned (:mod:`loader.partitions`).
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 from loader.database import Database
-from loader.errors import TerminalError, TransientError
+from loader.errors import TerminalError
+from loader.partitions import is_partitioned, make_partitioned, refuse_plain
+from loader.short_locks import LOCK_ATTEMPTS, SHORT_LOCKS, retried
 from loader.statements import sql_dir
 from loader.views import make, outdated
 
@@ -25,18 +28,10 @@ from loader.views import make, outdated
 _LOCK_KEY = int.from_bytes(b"tradetra", "big") & (2**63 - 1)
 # An index over hundreds of millions of old rows, and the transactions it has to wait out.
 _BUILD_DEADLINE_S = 4 * 3600.0
-# Lock not available, deadlock.
-_RETRIED = ("55P03", "40P01")
 _OUTSIDE = "-- outside a transaction"
 _FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 _INDEX = re.compile(r"\bCREATE (?:UNIQUE )?INDEX CONCURRENTLY IF NOT EXISTS (\w+)")
 
-# While a lock is waited for, everybody behind it waits too: never longer than a second. PostgreSQL sends an
-# autovacuum off the table only after deadlock_timeout, which must be the shorter one (superusers may say so).
-_SHORT_LOCKS = """
-SET LOCAL lock_timeout = '700ms';
-SELECT set_config('deadlock_timeout', '300ms', true) WHERE current_setting('is_superuser') = 'on';
-"""
 # CREATE INDEX CONCURRENTLY waits for old transactions, but nobody who writes waits for it.
 _LONG_LOCKS = "SET lock_timeout = 0; SET statement_timeout = 0"
 _TIMEOUTS = "SELECT name, setting FROM pg_settings WHERE name IN ('lock_timeout', 'statement_timeout')"
@@ -101,21 +96,30 @@ async def require_current(database: Database) -> None:
         )
 
 
-async def migrate(database: Database, *, lock_attempts: int = 100) -> list[str]:
+async def migrate(database: Database, *, partitioned: bool = False, lock_attempts: int = LOCK_ATTEMPTS) -> list[str]:
     """Apply what is missing, and make views anew; the names applied now. Safe to run twice, and by several at once.
 
+    ``partitioned``: tables that are not there yet are made with partitions.
+
     Errors: those of ``pending``; ``TransientError`` where a table could not be locked in ``lock_attempts``
-    attempts of 0.7 s each. What was applied before stays, and the next call goes on from there.
+    attempts of 0.7 s each: what was applied before stays, and the next call goes on from there. ``UsageError``
+    where tables are there that are not ``partitioned``, and should be.
     """
+    if partitioned:
+        await refuse_plain(database)
     if not await _missing(database) and not await outdated(database):
         return []
     async with _alone(database):
+        if partitioned:
+            await refuse_plain(database)
         missing = await _missing(database)
-        if missing and await database.fetchval(_IS_EMPTY):
-            await _create(database, missing)
+        if missing and (partitioned or await database.fetchval(_IS_EMPTY)) and not await is_partitioned(database):
+            await _create(database, missing, partitioned=partitioned)
         else:
             for migration in missing:
-                await _retried(database, migration, lock_attempts)
+                apply = _apply_outside if migration.outside else _apply_inside
+                what = f"migration {migration.name}"
+                await retried(database, what, partial(apply, database, migration), lock_attempts)
         views = await outdated(database)
         for view in views:
             await make(database, view)
@@ -156,44 +160,30 @@ async def _alone(database: Database) -> AsyncIterator[None]:
             await database.execute("SELECT pg_advisory_unlock($1)", _LOCK_KEY)
 
 
-async def _create(database: Database, missing: list[Migration]) -> None:
+async def _create(database: Database, missing: list[Migration], *, partitioned: bool) -> None:
     async with database.transaction():
         for migration in missing:
-            await database.execute(migration.sql.replace(" CONCURRENTLY ", " "))
+            await database.execute(_not_concurrently(migration.sql))
             await _note(database, migration)
-
-
-async def _retried(database: Database, migration: Migration, attempts: int) -> None:
-    apply = _apply_outside if migration.outside else _apply_inside
-    for attempt in range(1, attempts + 1):
-        try:
-            await apply(database, migration)
-        except TransientError as error:
-            if database.lost or error.sqlstate not in _RETRIED:
-                raise
-            if attempt == attempts:
-                raise TransientError(
-                    f"migration {migration.name}: its table is held by another transaction "
-                    f"({attempts} attempts); end that one and run 'tradetrail migrate' again",
-                    sqlstate=error.sqlstate,
-                ) from error
-        else:
-            return
-        await asyncio.sleep(min(0.1 * attempt, 1.0))
+        if partitioned:
+            await make_partitioned(database)
 
 
 async def _apply_inside(database: Database, migration: Migration) -> None:
     async with database.transaction():
-        await database.execute(_SHORT_LOCKS)
+        await database.execute(SHORT_LOCKS)
         await database.execute(migration.sql)
         await _note(database, migration)
 
 
 async def _apply_outside(database: Database, migration: Migration) -> None:
     timeouts = await database.fetch(_TIMEOUTS)
+    partitioned = await is_partitioned(database)
     await database.execute(_LONG_LOCKS)
     try:
-        for statement in migration.statements():
+        for text in migration.statements():
+            # Of a partitioned table PostgreSQL builds no index while others write.
+            statement = _not_concurrently(text) if partitioned else text
             index = _INDEX.search(statement)
             if index and await database.fetchval(_VALID, index[1]) is False:
                 await database.execute(f"DROP INDEX CONCURRENTLY monitoring.{index[1]}", deadline_s=_BUILD_DEADLINE_S)
@@ -207,3 +197,7 @@ async def _apply_outside(database: Database, migration: Migration) -> None:
 
 async def _note(database: Database, migration: Migration) -> None:
     await database.execute(_NOTE, migration.version, migration.name, migration.sha256)
+
+
+def _not_concurrently(sql: str) -> str:
+    return sql.replace(" CONCURRENTLY ", " ")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
@@ -17,11 +18,24 @@ from .errors import UsageError
 from .show import errors_console
 
 EMBEDDED = Path("var/postgres")
+SOURCES = ("logs", "db")
+
+
+def completing(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """What a shell may complete a value to."""
+    return lambda incomplete: [name for name in known if name.startswith(incomplete)]  # typer knows it by that name
+
 
 Directory = Annotated[
     Path,
     # Not checked by typer: a directory without permission is a fault of the surroundings, not of the usage.
-    typer.Option("--dir", envvar="TRADETRAIL_DIR", readable=False, help="Log directory, where the segment files are."),
+    typer.Option(
+        "--dir",
+        envvar="TRADETRAIL_DIR",
+        readable=False,
+        metavar="DIR",
+        help="Log directory, where the segment files are.",
+    ),
 ]
 AnyDirectory = Annotated[
     Path,
@@ -29,6 +43,7 @@ AnyDirectory = Annotated[
         "--dir",
         envvar="TRADETRAIL_DIR",
         readable=False,
+        metavar="DIR",
         help="Log directory; taken as by all commands, not needed here.",
     ),
 ]
@@ -48,16 +63,39 @@ Rules = Annotated[
 ]
 BatchBytes = Annotated[
     int,
-    typer.Option(min=1024, envvar="TRADETRAIL_BATCH_BYTES", help="How much is loaded in one transaction."),
+    typer.Option(
+        min=1024,
+        envvar="TRADETRAIL_BATCH_BYTES",
+        metavar="BYTES",
+        help="How much is loaded in one transaction.",
+    ),
 ]
 Source = Annotated[
     str | None,
-    typer.Option("--source", metavar="logs|db", help="What is read. By default db where --dsn names one, else logs."),
+    typer.Option(
+        "--source",
+        metavar="logs|db",
+        help="What is read. By default db where --dsn names one, else logs.",
+        autocompletion=completing(SOURCES),
+    ),
 ]
 DEFAULT_DIRECTORY = Path("var/audit")
-SOURCES = ("logs", "db")
 _AGO = re.compile(r"(\d+)\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def chosen(option: str, value: str, known: Iterable[str]) -> str:
+    """The value of an option that has only some; another is a :class:`UsageError` that says which is meant."""
+    known = list(known)
+    if value not in known:
+        raise UsageError(f"{option} is one of {', '.join(known)}, not {value!r}{meant(value, known)}")
+    return value
+
+
+def meant(wrong: str, known: Iterable[str]) -> str:
+    """Which of the known names may be meant, as the end of a message; nothing where none is near."""
+    near = get_close_matches(wrong.lower(), list(known), n=1)
+    return f". Did you mean {near[0]}?" if near else ""
 
 
 def example(text: str) -> str:
@@ -102,8 +140,6 @@ def source_of(source: str | None, dsn: str | None) -> str:
     """Where a command reads the trail, ``logs`` or ``db``: as it is told, else db where --dsn names one, else logs."""
     if source is None:
         return "db" if dsn else "logs"
-    if source not in SOURCES:
-        raise UsageError(f"--source is one of {', '.join(SOURCES)}, not {source!r}")
-    if source == "db" and not dsn and not EMBEDDED.exists():
+    if chosen("--source", source, SOURCES) == "db" and not dsn and not EMBEDDED.exists():
         raise UsageError("--source db: there is no database yet; name one with --dsn, or load the log first")
     return source

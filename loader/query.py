@@ -1,4 +1,4 @@
-"""DuckDB over the raw files: the views of ``sql/views/raw.sql``, in an engine that reads the log and writes nothing.
+"""DuckDB over the raw files: the views of ``sql/views/records.sql``, in an engine that reads the log and no more.
 
 A torn last line, an empty file, a line that is no record are left out; bytes that a later segment replaces too.
 """
@@ -6,7 +6,7 @@ A torn last line, an empty file, a line that is no record are left out; bytes th
 from __future__ import annotations
 
 import contextlib
-import json
+import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -17,12 +17,13 @@ from typing import Any, Self, TypeVar
 
 import duckdb
 
-from emitter.records import CONTROL_EVENTS, KINDS, Kind
-
 from . import statements
+from .archive_locks import reading
+from .archives import FOLDER, unpack
 from .errors import EnvironmentFault, UsageError
 from .inventory import Inventory, SegmentFile, is_living, take_inventory
-from .round_trips import round_trips
+from .raw_views import VIEWS, common_setup, quoted, views
+from .select_sql import in_order, selected
 from .settings import MIB
 from .spool import batches, harmless
 from .tail import Pending
@@ -30,10 +31,10 @@ from .workspace import workspace
 
 T = TypeVar("T")
 
-VIEWS = ("records", "orders", "trades", "order_updates", "events", "segments", "round_trips")
 _MEMORY_LIMIT = "512MB"
 _SCAN_BYTES = 16 * MIB
 _GRACE_S = 1.0
+_LOOK_S = 0.2
 _HINT = f"the views are {', '.join(VIEWS)}; 'tradetrail query' alone lists their columns"
 
 
@@ -57,20 +58,25 @@ class Answer:
 class RawLog:
     """The views over one log directory as it is now. Use as a context manager."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, progress: Callable[[float], None] | None = None) -> None:
+        """``progress`` is told DuckDB's percent of a query while it works; less than 0: it does not know."""
         self._directory = directory
+        self._progress = progress
         self._stack = contextlib.ExitStack()
         self._done: threading.Event | None = None
 
     def __enter__(self) -> Self:
-        inventory = take_inventory(self._directory)
-        self.problems = inventory.problems
-        try:
-            temporary = self._stack.enter_context(workspace())
-            self._open(inventory, temporary)
-        except OSError as error:
-            self._stack.close()
-            raise EnvironmentFault(f"{error.filename or 'a temporary folder'}: {error.strerror}") from error
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._stack.close)
+            self._stack.enter_context(reading(self._directory))
+            inventory = take_inventory(self._directory, archived=True)
+            self.problems = inventory.problems
+            try:
+                self._temporary = self._stack.enter_context(workspace())
+                self._open(inventory, self._temporary)
+            except OSError as error:
+                raise EnvironmentFault(f"{error.filename or 'a temporary folder'}: {error.strerror}") from error
+            undo.pop_all()
         return self
 
     def __exit__(
@@ -79,7 +85,7 @@ class RawLog:
         self._stack.close()
 
     def _open(self, inventory: Inventory, temporary: Path) -> None:
-        sql = statements.load("views/raw.sql")
+        sql = statements.load("views/records.sql")
         spill = temporary / "spill"
         spill.mkdir()
         self._duck = duckdb.connect(
@@ -94,28 +100,24 @@ class RawLog:
         self._stack.callback(self._close)
         run = self._duck.execute
         run("SET TimeZone = 'UTC'")
-        run(statements.load("load/checks.sql")["setup"])
-        run(sql["setup"])
+        if self._progress is not None:
+            run("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
+        for statement in (*common_setup(), sql["tables"]):
+            run(statement)
         paths = [
             (str(path), file.name.stream, file.name.number)
             for file in inventory.files
-            for path in _readable(file, inventory.end(file), temporary)
+            for path in readable(file, inventory.end(file), temporary)
         ]
         self._insert("raw.files", [_described(file, inventory) for file in inventory.files])
         self._insert("raw.paths", paths)
-        listed = ", ".join(_quoted(path) for path, *_ in paths)
-        run(sql["lines"].replace("getvariable('segment_files')", f"[{listed}]") if paths else sql["no_lines"])
-        run(sql["records"])
-        for kind in KINDS:
-            name = "orders_created" if kind.table == "orders" else kind.table
-            run(sql[name].replace("FROM accepted", f"FROM ({accepted(kind)}) AS accepted"))
-        run(sql["orders"])
-        run(sql["segments"])
-        run(statements.load("metrics/duckdb.sql")["setup"])
-        run(f"CREATE VIEW round_trips AS {round_trips('duckdb')}")
-        run("COMMENT ON VIEW round_trips IS 'what was opened and closed, by FIFO: one row for each round trip'")
+        listed = ", ".join(quoted(path) for path, *_ in paths)
+        run(sql["lines"].replace("(listed)", f"([{listed}])") if paths else sql["no_lines"])
+        for _, statement in views():
+            run(statement)
         # From here on it reads this directory and the copies, and nothing can be set any more.
-        run(f"SET allowed_directories = [{_quoted(str(self._directory.resolve()))}, {_quoted(str(temporary))}]")
+        folders = (self._directory.resolve(), (self._directory / FOLDER).resolve(), temporary)
+        run(f"SET allowed_directories = [{', '.join(quoted(str(folder)) for folder in folders)}]")
         run("SET enable_external_access = false")
         run("SET lock_configuration = true")
 
@@ -127,26 +129,44 @@ class RawLog:
     def views(self) -> list[View]:
         """The views and their columns."""
         found: dict[tuple[str, str], list[tuple[str, str]]] = {}
-        listed = self._duck.execute(statements.load("views/raw.sql")["list_views"]).fetchall()
+        listed = self._duck.execute(statements.load("views/records.sql")["list_views"]).fetchall()
         for name, says, column, type_ in listed:
             found.setdefault((name, says), []).append((column, type_))
         return [View(name, says, tuple(columns)) for (name, says), columns in found.items()]
 
-    def query(self, sql: str) -> Answer:
-        """Run one SELECT; times come as ISO 8601 text in UTC. A :class:`UsageError` says what DuckDB has against it."""
+    def query(self, sql: str, *, ordered: bool = False) -> Answer:
+        """Run one SELECT; times come as ISO 8601 text in UTC. A :class:`UsageError` says what DuckDB has against it.
+
+        ``ordered``: where it does not say an order itself, rows come by their columns from left to right.
+        """
         try:
-            asked = self._duck.extract_statements(sql)
-            if len(asked) != 1 or asked[0].type != duckdb.StatementType.SELECT:
-                raise UsageError(f"one SELECT, and nothing else, can be asked; {_HINT}")
-            # A SELECT may write files by a COPY in its WITH clause; DuckDB refuses that inside another query.
-            inner = f"FROM (\n{sql.strip().rstrip(';')}\n)"
-            described = self._duck.execute(f"DESCRIBE SELECT * {inner}").fetchall()
-            columns = tuple((str(row[0]), str(row[1])) for row in described)
+            source, columns = self._described(sql, ordered)
             outer = ", ".join(_as_fetched(at, type_) for at, (_, type_) in enumerate(columns, 1))
-            text = f"SELECT {outer} {inner}"
+            text = f"SELECT {outer} FROM {source}"  # noqa: S608
             return Answer(columns, self._fetched(self._interruptible(lambda: self._duck.execute(text))))
         except duckdb.Error as error:
             raise _fault(error) from error
+
+    def parquet(self, sql: str) -> tuple[Path, int]:
+        """Run one SELECT, in order, into a Parquet file that lasts as long as this does; the file and its rows."""
+        path = self._temporary / "answer.parquet"
+        try:
+            source, columns = self._described(sql, ordered=True)
+            outer = ", ".join(_as_stored(at, type_) for at, (_, type_) in enumerate(columns, 1))
+            names = ", ".join('"' + name.replace('"', '""') + '"' for name, _ in columns)
+            text = f"COPY (SELECT * FROM (SELECT {outer} FROM {source}) AS answer({names})) TO {quoted(str(path))}"  # noqa: S608
+            done = self._interruptible(lambda: self._duck.execute(f"{text} (FORMAT parquet, COMPRESSION zstd)"))
+            return path, int((done.fetchone() or (0,))[0])
+        except duckdb.Error as error:
+            raise _fault(error) from error
+
+    def _described(self, sql: str, ordered: bool) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """What to read the rows of a SELECT from, and its columns."""
+        source = selected(self._duck, sql, _HINT)
+        if ordered:
+            source = in_order(self._duck, sql, source)
+        described = self._duck.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()  # noqa: S608
+        return source, tuple((str(row[0]), str(row[1])) for row in described)
 
     def ask(self, sql: str) -> list[dict[str, Any]]:
         """The rows of a statement of the program's own, which selects no times."""
@@ -173,7 +193,9 @@ class RawLog:
 
         threading.Thread(target=run, daemon=True).start()
         try:
-            done.wait()
+            while not done.wait(None if self._progress is None else _LOOK_S):
+                if self._progress is not None:
+                    self._progress(self._duck.query_progress())
         except BaseException:
             self._duck.interrupt()
             done.wait(_GRACE_S)
@@ -194,50 +216,15 @@ class RawLog:
             raise _fault(error) from error
 
 
-def accepted(kind: Kind) -> str:
-    """The records of a kind that break none of the loader's rules (but those about a database's columns)."""
-    names = [f.name for f in kind.fields]
-    shape = json.dumps({f.name: "JSON" if f.type in ("fee", "fees") else "VARCHAR" for f in kind.fields})
-    values = ", ".join(
-        f'a."{f.name}" AS "{f.name}"' if f.type in ("fee", "fees") else f'nullif(a."{f.name}", \'\') AS "{f.name}"'
-        for f in kind.fields
-    )
-    if kind.event_name:
-        is_kind = f"event_name = '{kind.event_name}'"
-    else:
-        others = (*CONTROL_EVENTS, *(other.event_name for other in KINDS if other.event_name))
-        listed = ", ".join(_quoted(name) for name in others)
-        is_kind = f"event_name NOT IN ({listed})"
-    source = (
-        f'SELECT stream, seq, "timestamp", event_name, severity_text, attributes, {values} '  # noqa: S608
-        f"FROM (SELECT *, CASE WHEN random() < 2 THEN json_transform(attributes, '{shape}') END AS a "
-        f"FROM records WHERE {is_kind})"
-    )
-    if "fees" in names:
-        fees = statements.load("load/checks.sql")["fees"].rstrip(";")
-        source = fees.replace("FROM source", f"FROM ({source})")
-    conditions = ["true"]
-    for f in kind.fields:
-        if f.required:
-            conditions.append(f'"{f.name}" IS NOT NULL')
-        if f.type in ("number", "fee"):
-            conditions.append(f'("{f.name}" IS NULL OR is_number("{f.name}") OR is_infinite_or_nan("{f.name}"))')
-        if f.type == "time":
-            conditions.append(f'("{f.name}" IS NULL OR is_moment("{f.name}"))')
-    if kind.name == "order_update":
-        conditions.append("(order_id IS NOT NULL OR client_order_id IS NOT NULL)")
-    return f"SELECT * FROM ({source}) WHERE {' AND '.join(conditions)}"  # noqa: S608
-
-
 def _described(file: SegmentFile, inventory: Inventory) -> tuple[object, ...]:
     """The row of ``raw.files`` for a segment."""
     footer = file.footer
     if inventory.end(file) < file.whole_bytes:
         state = "replaced"
     else:
-        state = "closed" if footer else "open" if is_living(file.path) else "unfinished"
+        state = "closed" if footer else "open" if not file.archived and is_living(file.path) else "unfinished"
     return (
-        str(file.name),
+        file.path.name,
         file.name.stream,
         file.name.number,
         file.header.service,
@@ -253,12 +240,13 @@ def _described(file: SegmentFile, inventory: Inventory) -> tuple[object, ...]:
     )
 
 
-def _readable(file: SegmentFile, end: int, temporary: Path) -> list[Path]:
+def readable(file: SegmentFile, end: int, temporary: Path) -> list[Path]:
     """The file itself, or copies of what counts in it where DuckDB would stumble."""
-    if end == file.bytes and _is_plain(file.path):
+    if end == file.bytes and (_is_plain(file.path) if file.plain is None else file.plain):
         return [file.path.resolve()]
     folder = Path(tempfile.mkdtemp(dir=temporary))
-    pending = Pending(file.name, file.path, 0, end, None, file.header)
+    path = unpack(file.path, folder / "segment") if file.archived else file.path
+    pending = Pending(file.name, path, 0, end, None, file.header)
     return [part.path for part in batches([pending], folder, _SCAN_BYTES)]
 
 
@@ -279,6 +267,13 @@ def _as_fetched(at: int, type_: str) -> str:
     return f"to_json(#{at})" if "TIMESTAMP WITH TIME ZONE" in type_ else f"#{at}"
 
 
+def _as_stored(at: int, type_: str) -> str:
+    """A column of a Parquet file, which has no integer so large, and would make it a double."""
+    if '"' in type_ or "HUGEINT" not in type_:
+        return f"#{at}"
+    return f"CAST(#{at} AS {re.sub(r'U?HUGEINT', 'DECIMAL(38,0)', type_)})"
+
+
 def _fault(error: duckdb.Error) -> UsageError | EnvironmentFault:
     said = " ".join(str(error).partition("\nLINE ")[0].split())
     if isinstance(error, duckdb.OutOfMemoryException | duckdb.IOException):
@@ -286,7 +281,3 @@ def _fault(error: duckdb.Error) -> UsageError | EnvironmentFault:
     if "Overflow in multiplication of DECIMAL" in said:
         return UsageError("the product has too many digits for exact decimals; write price::DOUBLE * executed_qty")
     return UsageError(f"DuckDB: {said}; {_HINT}")
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -19,6 +19,7 @@ from . import statements
 from .backfill import Audit, RingStats, backfill
 from .ending import run
 from .errors import EnvironmentFault, UsageError
+from .place import Place
 from .query import RawLog
 from .reconcile_sides import Said, names_of, write_database, write_logs, write_said
 from .validate import open_engine
@@ -33,7 +34,8 @@ _NAMES: dict[str, dict[str, str | None]] = {
 }
 
 Finding = dict[str, Any]
-Progress = Callable[[int], None]
+Progress = Callable[[int, int], None]
+Share = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +87,9 @@ class Reconciliation:
     then it can be asked.
     """
 
-    def __init__(self, asked: Asked, folder: Path, progress: Progress) -> None:
+    def __init__(self, asked: Asked, folder: Path) -> None:
         self._asked = asked
         self._folder = folder
-        self._progress = progress
         self._sides = statements.load("reconcile/sides.sql")
         self._compare = statements.load("reconcile/compare.sql")
         self.said = Said()
@@ -108,18 +109,18 @@ class Reconciliation:
     ) -> None:
         self._duck.close()
 
-    def read(self) -> None:
-        """Read the files."""
+    def read(self, progress: Progress) -> None:
+        """Read the files; ``progress`` is told bytes done and in all."""
         path = self._folder / "said.csv"
-        self.said = write_said(self._asked.files, path, self._asked.exchange, self._progress)
+        self.said = write_said(self._asked.files, path, self._asked.exchange, progress)
         self._take("said", path)
         self._names = names_of(self.said.markets)
         self._fill("names", self._names)
 
-    def hold_against_logs(self, directory: Path) -> None:
-        """Compare with the raw log as it is now."""
+    def hold_against_logs(self, directory: Path, progress: Share) -> None:
+        """Compare with the raw log as it is now; ``progress`` is told what :class:`~loader.query.RawLog` tells."""
         path = self._folder / "trail.csv"
-        with RawLog(directory) as log:
+        with RawLog(directory, progress) as log:
             write_logs(log, path, self._names)
         self._hold_against(path)
 
@@ -169,10 +170,10 @@ class Reconciliation:
 
     # -- backfill --
 
-    def not_logged(self, directory: Path) -> Emitted:
+    def not_logged(self, directory: Path, progress: Share) -> Emitted:
         """Which of the missing are to be written into the log: it does not name them yet, and they make a row."""
         path = self._folder / "logged.csv"
-        with RawLog(directory) as log:
+        with RawLog(directory, progress) as log:
             write_logs(log, path, self._names, "logs_named")
         self._take("logged", path)
         found = self._run(self._compare["to_emit"]).fetchall()
@@ -180,7 +181,7 @@ class Reconciliation:
         entries = frozenset(n for n, what in found if what == "emit")
         return Emitted(entries, whats.count("in the log"), whats.count("incomplete"))
 
-    def emit(self, audit: Audit, wanted: Emitted) -> Emitted:
+    def emit(self, audit: Audit, wanted: Emitted, progress: Progress) -> Emitted:
         """Read the files a second time, and write what is wanted of them, marked by ``source``.
 
         Markets get the names that the trail has for them.
@@ -189,7 +190,14 @@ class Reconciliation:
             (exchange, symbol): names for exchange, symbol, *names in self._run(self._compare["own_names"]).fetchall()
         }
         chosen = _Chosen(audit, wanted.entries, own)
-        backfill(self._asked.files, chosen, exchange=self._asked.exchange)
+        place = Place(self._asked.files)
+        backfill(
+            self._asked.files,
+            chosen,
+            exchange=self._asked.exchange,
+            progress=lambda _: progress(place.done, place.total),
+            place=place,
+        )
         return replace(wanted, orders=chosen.orders, trades=chosen.trades)
 
     # -- the engine --

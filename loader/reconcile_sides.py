@@ -24,6 +24,7 @@ from .backfill import Entry, Unreadable, read_entries
 from .database import Database
 from .errors import EnvironmentFault, UsageError
 from .migrate import require_current
+from .place import Place
 from .query import RawLog
 
 UNREADABLE_KEPT = 20
@@ -59,15 +60,16 @@ class Said:
             self.unreadable.append((path, line, reason))
 
 
-def write_said(paths: Sequence[Path], to: Path, exchange: str | None, progress: Callable[[int], None]) -> Said:
+def write_said(paths: Sequence[Path], to: Path, exchange: str | None, progress: Callable[[int, int], None]) -> Said:
     """Write what files say to ``to``, numbered by their entries; ``exchange`` is for entries that do not name theirs.
 
-    Errors: those of :func:`~loader.backfill.read_entries`, and ``UsageError`` for an entry without exchange.
+    ``progress`` is told bytes done and in all. Errors: those of :func:`~loader.backfill.read_entries`, and
+    ``UsageError`` for an entry without exchange.
     """
-    said, number = Said(), 0
+    said, number, place = Said(), 0, Place(paths)
     with _writer(to) as write:
         for path in paths:
-            for item in read_entries(path):
+            for item in read_entries(path, place):
                 if isinstance(item, Unreadable):
                     said.leave_out(path, item.line, item.reason)
                     continue
@@ -84,7 +86,7 @@ def write_said(paths: Sequence[Path], to: Path, exchange: str | None, progress: 
                 said.trades += item.kind == "trade"
                 write([number, path, item.line, item.kind, *market, *_values(item.kind, fields)])
                 if number % _LOOK_EVERY == 0:
-                    progress(number)
+                    progress(place.done, place.total)
     return said
 
 

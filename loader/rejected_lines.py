@@ -7,9 +7,8 @@ import os
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
-from emitter.segments import open_regular
-
 from . import statements
+from .archives import opened as open_segment
 from .database import Database
 from .files import File, Files
 from .findings import Findings
@@ -45,5 +44,5 @@ def _stands(row: Mapping[str, Any], file: File, opened: dict[str, BinaryIO], sta
     if name not in opened:
         stack.pop_all().close()  # they come in the order of the files
         opened.clear()
-        opened[name] = stack.enter_context(open_regular(file.path))
+        opened[name] = stack.enter_context(open_segment(file.path))
     return os.pread(opened[name].fileno(), len(wanted), start) == wanted

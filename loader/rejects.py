@@ -19,6 +19,7 @@ from . import statements
 from .database import Database
 from .settings import MIB
 from .staging import filled
+from .text import json_escaped
 
 # What is held in memory at once, and taken in one transaction.
 PAGE_LINES = 2000
@@ -99,7 +100,7 @@ def _exported(row: dict[str, Any]) -> str:
         value["line"] = row["raw"]
     else:
         value |= {"line": None, "line_base64": base64.b64encode(row["raw_bytes"]).decode()}
-    return json.dumps(value, ensure_ascii=False) + "\n"
+    return json_escaped(json.dumps(value, ensure_ascii=False)) + "\n"
 
 
 def read_entries(lines: Iterable[bytes]) -> Iterator[Entry | tuple[int, Malformed]]:

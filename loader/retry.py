@@ -99,6 +99,7 @@ class Retry:
         started, totals = time.monotonic(), Totals()
         while found := await asyncio.to_thread(_next_page, entries):
             totals.add(await self._take(await self._known(found)))
+            self._progress(totals.records, 0)
         totals.seconds = time.monotonic() - started
         return totals
 

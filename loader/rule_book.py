@@ -37,6 +37,7 @@ BUILT_IN = (
     ("hole_in_database", "error", "a number stands in no table and in no declared loss"),
     ("count_differs", "error", "of a stream whose files are gone, the tables have not what the ledger says"),
     ("row_mended", "information", "a row is that of a rejected line that was mended since"),
+    ("archived_not_loaded", "error", "a segment is archived alone, and the database lacks it"),
     ("segment_archived", "information", "segments are not here, and the database has them whole"),
     ("lost_after_load", "information", "a segment lost its end in a restart, after that was loaded"),
     ("not_loaded", "information", "records are not loaded yet"),

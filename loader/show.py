@@ -7,16 +7,17 @@ import datetime
 import json
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
+from rich.table import Column, Table
 from rich.text import Text
 
-from .text import count, one_line, size, visible
+from .text import count, json_escaped, one_line, size, visible
 from .totals import Totals
 
 # Off a terminal nothing is cut: who reads the file wants the whole.
@@ -33,9 +34,18 @@ def errors_console() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+class Lines:
+    """Where lines of CSV are written: the standard output, as they are, unless it is a terminal."""
+
+    def write(self, text: str) -> int:
+        if sys.stdout.isatty():
+            text = "\n".join(map(visible, text.split("\n")))
+        return sys.stdout.write(text)
+
+
 def print_json(value: object) -> None:
     """One JSON value on one line."""
-    sys.stdout.write(json.dumps(plain(value), ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.write(json_escaped(json.dumps(plain(value), ensure_ascii=False, allow_nan=False)) + "\n")
     sys.stdout.flush()
 
 
@@ -72,16 +82,56 @@ def decimal_text(value: Decimal) -> str:
 
 
 def table(columns: Sequence[str], *, right: Iterable[str] = (), wrapped: Iterable[str] = ()) -> Table:
-    """A table with columns aligned to the ``right``, cut where they are too long, or ``wrapped``."""
-    made = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    """A table with columns aligned to the ``right``, cut where they are too long, or ``wrapped``.
+
+    Where it is too wide, first those that are not aligned to the right give way: a number that is cut is another one.
+    """
+    made = _Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for name in columns:
         made.add_column(
             visible(name),
             justify="right" if name in right else "left",
             overflow="fold" if name in wrapped else "ellipsis",
-            no_wrap=name not in wrapped,
+            no_wrap=name in right and name not in wrapped,  # rich takes from these last
         )
     return made
+
+
+class _Table(Table):
+    """A table whose texts stay on one line, also where rich may make their column narrower; a blank line around it."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text()
+        yield from super().__rich_console__(console, options)
+        yield Text()
+
+    def add_row(self, *cells: RenderableType | None, **how: Any) -> None:
+        super().add_row(*map(self._on_one_line, self.columns, cells), **how)
+
+    @staticmethod
+    def _on_one_line(column: Column, cell: RenderableType | None) -> RenderableType | None:
+        if column.overflow == "fold" or not isinstance(cell, str | Text):
+            return cell
+        text = Text.from_markup(cell) if isinstance(cell, str) else cell
+        text.no_wrap, text.overflow = True, "ellipsis"
+        return text
+
+
+def stacked(shown: Table) -> Table:
+    """The same table with each word of its headings on a line of its own, for narrow figures."""
+    for column in shown.columns:
+        column.header = str(column.header).replace(" ", "\n")
+        column.no_wrap = False
+    return shown
+
+
+def fitting(to: Console, columns: Sequence[str], spare: Sequence[str], make: Callable[[Sequence[str]], Table]) -> Table:
+    """The widest table that ``make`` can make on this console: of all columns, else without the first ones to spare."""
+    for left_out in range(len(spare) + 1):
+        shown = make([name for name in columns if name not in spare[:left_out]])
+        if Measurement.get(to, to.options.update(max_width=_WIDE), shown).maximum <= to.width:
+            break
+    return shown
 
 
 def cell(value: Any) -> Text:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,7 +59,7 @@ class Spooled:
 
 
 def batches(
-    pending: list[Pending], folder: Path, batch_bytes: int, problems: dict[str, str] | None = None
+    pending: Iterable[Pending], folder: Path, batch_bytes: int, problems: dict[str, str] | None = None
 ) -> Iterator[Spooled]:
     """Bring the pending bytes into batches of about ``batch_bytes``, each a file in ``folder``.
 
@@ -95,7 +95,7 @@ def batches(
 
 def _whole_lines(item: Pending, start: int, room: int) -> bytes:
     """Whole lines from ``start`` on: about ``room`` bytes, or the one line that is longer."""
-    fd = os.open(item.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    fd = os.open(item.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         wanted = min(room, item.size - start) if room > 0 else 1
         data = _read(fd, start, wanted)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from . import statements
 from .database import Database
 from .inventory import Inventory, SegmentFile, is_living, take_inventory
+from .partitions import in_default
 
 
 @dataclass(slots=True)
@@ -36,10 +37,11 @@ class StreamStatus:
 
 @dataclass(slots=True)
 class Status:
-    """All streams, and what a person should know."""
+    """All streams, and what a person should know. ``in_default``: tables with rows that have no monthly partition."""
 
     streams: list[StreamStatus] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
+    in_default: list[str] = field(default_factory=list)
     database: str = "ok"
 
     def total(self, name: str) -> int | None:
@@ -54,15 +56,17 @@ class Status:
             "streams": [asdict(stream) for stream in self.streams],
             "total": {name: self.total(name) for name in names},
             "problems": self.problems,
+            **({"in_default": self.in_default} if self.in_default else {}),
         }
 
 
 @dataclass(slots=True)
 class Ledger:
-    """What PostgreSQL has: figures by stream, and bytes by (stream, segment)."""
+    """What PostgreSQL has: figures by stream, bytes by (stream, segment), tables with rows in a default partition."""
 
     streams: dict[str, dict[str, Any]] = field(default_factory=dict)
     bytes: dict[tuple[str, int], int] = field(default_factory=dict)
+    in_default: list[str] = field(default_factory=list)
 
 
 async def read_ledger(dsn: str) -> Ledger:
@@ -73,7 +77,8 @@ async def read_ledger(dsn: str) -> Ledger:
             return Ledger()
         streams = {row["stream"]: row for row in await database.fetch(sql["streams"])}
         progress = await database.fetch(sql["progress"])
-    return Ledger(streams, {(row["stream"], row["segment"]): row["bytes"] for row in progress})
+        left = await in_default(database)
+    return Ledger(streams, {(row["stream"], row["segment"]): row["bytes"] for row in progress}, left)
 
 
 def take_status(directory: Path, ledger: Ledger | None) -> Status:
@@ -87,6 +92,7 @@ def take_status(directory: Path, ledger: Ledger | None) -> Status:
     for stream in sorted({*files, *known}):
         status.streams.append(_stream(stream, files.get(stream, []), inventory, ledger))
     if ledger is not None:
+        status.in_default = ledger.in_default
         for file in inventory.files:
             done = ledger.bytes.get((file.name.stream, file.name.number), 0)
             if file.bytes < done:
@@ -100,7 +106,7 @@ def _stream(stream: str, files: list[SegmentFile], inventory: Inventory, ledger:
     found = StreamStatus(
         stream=stream,
         service=files[0].header.service if files else row["service"] or "",
-        started_at=datetime.fromisoformat(files[0].header.timestamp) if files else row["started_at"],
+        started_at=_moment(files[0].header.timestamp) if files else row["started_at"],
         state=_state(files),
         segments=len(files),
         emitted=max(emitted, row.get("last_seq") or 0),
@@ -116,6 +122,15 @@ def _stream(stream: str, files: list[SegmentFile], inventory: Inventory, ledger:
         # The last line's seq may be unreadable: what is taken to the end is not behind.
         found.behind = found.emitted - (row.get("last_seq") or 0) if found.behind_bytes or not files else 0
     return found
+
+
+def _moment(text: str) -> datetime | None:
+    """The time in a header; None where a damaged one says none."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found
 
 
 def _state(files: list[SegmentFile]) -> str:

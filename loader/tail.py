@@ -13,6 +13,10 @@ from emitter.records import SCHEMA_VERSION
 from emitter.segments import Header, SegmentName, open_regular, read_header
 
 _READ_BYTES = 1024 * 1024
+# So many missing numbers of a stream are named; a file's name may claim to be the billionth.
+_MOST_MISSING = 100
+
+NO_TEXT = "its name is not UTF-8, no emitter gave it that; it is left alone"
 
 Key = tuple[str, int]  # stream and number of a segment
 
@@ -171,18 +175,27 @@ class Tail:
                 last[name.stream] = name
         for stream, name in last.items():
             if len(numbers[stream]) < name.number:
+                noted = 0
                 for number in range(1, name.number):
                     done = ledger.get((stream, number))
                     if number not in numbers[stream] and (done is None or not done.closed):
                         part = "it was loaded in part" if done else "its records are not loaded"
                         file = str(SegmentName(stream, number, name.service))
                         self._problems[file] = f"is missing, though a later segment of its stream is there; {part}"
+                        noted += 1
+                        if noted == _MOST_MISSING:
+                            self._problems[file] += (
+                                f"; whether others are missing up to {name.number} was not looked at"
+                            )
+                            break
 
     def _look(self, file: str, status: os.stat_result, done: Progress | None, found: Scan) -> str | None:
         """What is new in a file, added to ``found``; what is wrong with it."""
         name, path = self._names[file], self.directory / file
         if not stat.S_ISREG(status.st_mode):
             return "is no regular file, though it has the name of a segment"
+        if not is_text(file):
+            return NO_TEXT
         if self._files[_key(name)] != file:
             return f"is a second file of the segment {self._files[_key(name)]}, which is taken"
         start = done.bytes if done else 0
@@ -231,6 +244,15 @@ class Tail:
         if limit is None or limit >= pending.size:
             return pending
         return replace(pending, size=limit) if limit > pending.start else None
+
+
+def is_text(file: str) -> bool:
+    """Whether a file's name can stand in a table and in a query."""
+    try:
+        file.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _key(name: SegmentName) -> Key:

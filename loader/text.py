@@ -14,6 +14,18 @@ def _escaped(sign: str) -> str:
     return sign.encode("unicode_escape").decode("ascii")
 
 
+def json_escaped(text: str) -> str:
+    """JSON that means the same, in which no sign can drive a terminal that shows it."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() or sign < "\x7f" else _json_escape(sign) for sign in text)
+
+
+def _json_escape(sign: str) -> str:
+    pairs = sign.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{pairs[at : at + 2].hex()}" for at in range(0, len(pairs), 2))
+
+
 def one_line(text: str) -> str:
     """The text on one line, and harmless."""
     return visible(" ".join(text.split()))

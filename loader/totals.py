@@ -9,6 +9,8 @@ import orjson
 
 from emitter.records import KINDS
 
+_MOST_RECORDS = (1 << 63) - 1
+
 
 @dataclass(slots=True)
 class Totals:
@@ -53,9 +55,18 @@ class Totals:
 
 
 def declared_loss(line: str) -> tuple[int, list[dict[str, Any]]]:
-    """(records, ranges) that a line declares lost; (0, []) for other control lines."""
+    """(records, ranges) that a line declares lost; (0, []) for other control lines, and where it cannot be read."""
     if '"audit.lost"' not in line:
         return 0, []
-    attributes = orjson.loads(line).get("attributes") or {}
-    ranges = attributes.get("ranges") or []
-    return sum(int(r["last"]) - int(r["first"]) + 1 for r in ranges), ranges
+    try:
+        ranges = [_range(said) for said in orjson.loads(line)["attributes"]["ranges"]]
+    except (ValueError, TypeError, LookupError):
+        return 0, []
+    return sum(r["last"] - r["first"] + 1 for r in ranges), ranges
+
+
+def _range(said: dict[str, Any]) -> dict[str, Any]:
+    first, last = said["first"], said["last"]
+    if not isinstance(first, int) or not isinstance(last, int) or not 1 <= first <= last <= _MOST_RECORDS:
+        raise ValueError(f"{first} to {last} is no range of records")
+    return {**said, "first": first, "last": last}

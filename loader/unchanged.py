@@ -13,14 +13,17 @@ from pathlib import Path
 from emitter.seal import Seal
 from emitter.segments import Footer, SegmentName, boot_id, read_footer
 
+from .archives import segment_of
 from .books import LedgerRow
 from .facts import SegmentFacts
 from .files import File, Files, digests
 from .findings import Findings
-from .intervals import Range
+from .intervals import Range, without
 from .tail import Key
 from .text import count
 
+# So many missing segments in a row are named one by one.
+_MOST_MISSING = 100
 _Witness = tuple[str, int, str]  # who, of how many bytes, which digest
 
 
@@ -42,7 +45,7 @@ class Unchanged:
     def check(self, facts: Mapping[Key, SegmentFacts], progress: Callable[[int], None]) -> None:
         """All of it. ``facts``: what was read between the first and the last byte of each segment."""
         for name, problem in self.files.problems.items():
-            parsed = SegmentName.parse(name)
+            parsed = segment_of(name)
             self.findings.add(
                 "segment_unreadable",
                 "error",
@@ -66,27 +69,35 @@ class Unchanged:
         there = set(numbers)
         known = self._known.get(stream, {})
         archived = []
-        for number in range(1, max(numbers[-1], max(known, default=0)) + 1):
-            if number in there or self.files.voids.get((stream, number)) == 0:
-                continue
-            row = known.get(number)
-            if row is not None and row.closed:
-                self._excuse(stream, row.first_seq, row.last_seq)
+        void = {number for (of, number), offset in self.files.voids.items() if of == stream and offset == 0}
+        for number in sorted(known.keys() - there - void):
+            row = known[number]
+            self._excuse(stream, row.first_seq, row.last_seq)
+            if row.closed:
                 if number < numbers[0]:
                     archived.append(number)
                     continue
                 what = "is not here. The database has it whole, but what is archived goes the oldest first"
                 self._add("segment_missing", "warning", stream, number, what)
-            elif row is not None:
-                self._excuse(stream, row.first_seq, row.last_seq)
+            else:
                 what = f"is not here, and was loaded in part only, up to byte {row.bytes:,}"
                 self._add("segment_missing", "error", stream, number, what)
-            elif not self._came_meanwhile(stream, number):
-                more = "" if self.ledger else "; if it was archived, the database knows it: give --dsn"
-                self._add("segment_missing", "error", stream, number, f"is not here{more}")
+        last = max(numbers[-1], max(known, default=0))
+        for first, end in without([(1, last)], [(number, number) for number in there | known.keys() | void]):
+            self._check_unknown(stream, first, end)
         if archived:
             what = f"{count(len(archived), 'segment')} up to this one not here; the database has them whole"
             self._add("segment_archived", "information", stream, archived[-1], what)
+
+    def _check_unknown(self, stream: str, first: int, last: int) -> None:
+        """Numbers that are neither here nor in the database; a file's name may claim to be the billionth."""
+        more = "" if self.ledger else "; if it was archived, the database knows it: give --dsn"
+        for number in range(first, min(last, first + _MOST_MISSING - 1) + 1):
+            if not self._came_meanwhile(stream, number):
+                self._add("segment_missing", "error", stream, number, f"is not here{more}")
+        if last >= first + _MOST_MISSING:
+            what = f"is not here, nor is any other up to segment {last}"
+            self._add("segment_missing", "error", stream, first + _MOST_MISSING, what)
 
     def _check_gone(self) -> None:
         """Streams of which no file is here."""
@@ -126,6 +137,7 @@ class Unchanged:
         if file.void is None and file.footer is None and not self._is_open(file, last, facts):
             return
         self._check_size(file)
+        self._check_archived(file)
         witnesses = self._witnesses(file)
         found = digests(file.path, (end for _, end, _ in witnesses), progress)
         against = [who for who, end, digest in witnesses if found.get(end) != digest]
@@ -187,6 +199,13 @@ class Unchanged:
             return
         what = f"has {file.size:,} bytes, and {row.bytes:,} are loaded"
         self._add("segment_cut", "error", *file.key, what)
+
+    def _check_archived(self, file: File) -> None:
+        """What is archived was loaded once; a database that lacks it came from a backup, or is another one."""
+        row = self.ledger.get(file.key)
+        if file.archived and self.ledger and file.void is None and (row is None or row.bytes < file.size):
+            what = "is archived, and the database lacks it: tradetrail archive restore --unloaded, then load"
+            self._add("archived_not_loaded", "error", *file.key, what)
 
     def _lost_after_load(self, file: File, row: LedgerRow) -> bool:
         """Whether it lost its end in a restart of the machine after that was loaded; says so."""

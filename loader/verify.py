@@ -18,6 +18,7 @@ from emitter.seal import Seal
 
 from . import completeness, statements
 from .agreement import Comparison, Difference, differences
+from .archive_locks import reading
 from .books import Books, fill_books, open_books
 from .consistency import check_log, check_positions
 from .database import Database
@@ -40,6 +41,7 @@ _TAMPERED = (
 _INCOMPLETE = ("hole", "seq_twice", "out_of_order", "segment_missing", "segment_cut", "segment_unreadable")
 _DISAGREEING = (
     "row_differs", "row_missing", "row_unknown", "reject_differs", "hole_in_database", "count_differs",
+    "archived_not_loaded",
 )  # fmt: skip
 # Rules that are no such, so that who asks what is proved hears the right word.
 _NOT_INCONSISTENT = frozenset((*_TAMPERED, *_INCOMPLETE, *_DISAGREEING))
@@ -123,6 +125,7 @@ def verify(
     findings = Findings(frozenset(ignored))
     verdict = Verdict(findings)
     with ExitStack() as stack:
+        stack.enter_context(reading(directory))
         audit = _Audit(directory, verdict, stack, progress)
         if dsn is None:
             audit.begin(None)
@@ -171,8 +174,8 @@ class _Audit:
 
     def _advance(self, what: str, number: int) -> None:
         self._done[what] = number
-        # Each byte is read twice: for its line, and for its digest.
-        self._progress(sum(self._done.values()), 2 * sum(item.size for item in self.files.pending))
+        # Each byte is read twice, for its line and for its digest: each time it counts half.
+        self._progress(sum(self._done.values()) // 2, sum(item.size for item in self.files.pending))
 
     def judge(self, seal: Seal | None, head: Head | None) -> None:
         """All that the files alone, and the ledger, can tell."""

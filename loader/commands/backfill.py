@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from emitter import AuditLog
 
@@ -15,7 +13,9 @@ from ..backfill import BackfillSummary
 from ..backfill import backfill as emit_files
 from ..errors import EnvironmentFault
 from ..options import DEFAULT_DIRECTORY, Directory, Json, example
-from ..show import cell, console, errors_console, print_json, table
+from ..place import Place
+from ..progress import progress
+from ..show import cell, console, print_json, table
 from ..text import count
 
 
@@ -30,8 +30,8 @@ def backfill(
     ],
     *,
     directory: Directory = DEFAULT_DIRECTORY,
-    exchange: Annotated[str | None, typer.Option(help="For entries that do not name theirs.")] = None,
-    service: Annotated[str, typer.Option(help="The service that the log names for them.")] = "backfill",
+    exchange: Annotated[str | None, typer.Option(metavar="NAME", help="For entries that do not name theirs.")] = None,
+    service: Annotated[str, typer.Option(metavar="NAME", help="The service that the log names for them.")] = "backfill",
     json: Json = False,
 ) -> int:
     """Write orders and trades of the past into the log; tradetrail load takes them from there.
@@ -58,16 +58,15 @@ def backfill(
 
 
 def _emit(files: list[Path], directory: Path, exchange: str | None, service: str) -> tuple[BackfillSummary, str, int]:
-    bar = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.completed:,.0f} records"),
-        console=errors_console(),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
-    with bar, AuditLog(directory, service=service) as audit:
-        task = bar.add_task("", total=None)
-        summary = emit_files(files, audit, exchange=exchange, progress=lambda n: bar.update(task, completed=n))
+    place = Place(files)
+    with progress("writing", "bytes") as bar, AuditLog(directory, service=service) as audit:
+        summary = emit_files(
+            files,
+            audit,
+            exchange=exchange,
+            progress=lambda _: bar.update(place.done, place.total),
+            place=place,
+        )
         if not audit.close(timeout=60.0):
             raise EnvironmentFault(f"{directory}: the disk does not take what was read; the next load will finish it")
         stats = audit.stats()

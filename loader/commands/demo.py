@@ -18,9 +18,11 @@ def register(app: typer.Typer) -> None:
 def demo(
     *,
     # Not TRADETRAIL_DIR, which names a log: the demo makes its folder anew.
-    directory: Annotated[Path, typer.Option("--dir", help="A folder of the demo's own.")] = Path("var/demo"),
-    seconds: Annotated[float, typer.Option(min=1, help="How long the bot trades.")] = 8.0,
-    rate: Annotated[float, typer.Option(min=0.1, help="Positions it opens a second.")] = 12.0,
+    directory: Annotated[Path, typer.Option("--dir", metavar="DIR", help="A folder of the demo's own.")] = Path(
+        "var/demo"
+    ),
+    seconds: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="How long the bot trades.")] = 8.0,
+    rate: Annotated[float, typer.Option(min=0.1, metavar="NUMBER", help="Positions it opens a second.")] = 12.0,
     dsn: Annotated[
         str | None,
         typer.Option(

@@ -8,6 +8,7 @@ from rich.text import Text
 from ..ending import run
 from ..errors import EnvironmentFault
 from ..options import DEFAULT_DIRECTORY, EMBEDDED, Directory, Dsn, Json, database_at, example
+from ..partitions import hint
 from ..show import cell, console, moment, print_json, print_problems, table
 from ..status import Ledger, Status, read_ledger, take_status
 from ..text import size
@@ -21,7 +22,8 @@ def register(app: typer.Typer) -> None:
 def status(*, directory: Directory = DEFAULT_DIRECTORY, dsn: Dsn = None, json: Json = False) -> int:
     """Show each stream: what its files hold, what is loaded, how far the load is behind.
 
-    Exit code 1: a file has a problem. With the database away the files' side is still shown, exit code 3.
+    Exit code 1: a file has a problem. With the database away the files' side
+    is still shown, exit code 3.
     """
     away: EnvironmentFault | None = None
     ledger: Ledger | None = None
@@ -51,7 +53,7 @@ def _ledger(dsn: str | None) -> Ledger:
 def _print_status(found: Status) -> None:
     to = console()
     numbers = ("emitted", "loaded", "rejected", "lost", "behind")
-    shown = table(("service", "stream", "state", *numbers), right=numbers)
+    shown = table(("service", "stream", "state", *numbers), right=numbers, wrapped=("service",))
     # The start of a stream's id is its time: streams of one minute differ behind it.
     for one in found.streams:
         style = {"live": "green", "unfinished": "red"}.get(one.state, "")
@@ -72,6 +74,8 @@ def _print_status(found: Status) -> None:
         to.print("; ".join(words), style="dim")
     else:
         to.print("no streams yet: no emitter has written here")
+    if found.in_default:
+        to.print(hint(found.in_default), style="dim")
     print_problems(to, found.problems)
 
 

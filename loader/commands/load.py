@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from ..database import Database
 from ..ending import run
+from ..errors import UsageError
 from ..load import Loader
 from ..migrate import migrate as apply_migrations
 from ..options import DEFAULT_DIRECTORY, AnyDirectory, BatchBytes, Directory, Dsn, Json, Rules, database_at, example
+from ..partitions import add_partitions, hint, in_default, month_of
+from ..progress import progress
 from ..settings import LoadSettings
-from ..show import console, errors_console, print_json, print_totals
-from ..text import one_line
+from ..show import console, print_json, print_totals
 from ..totals import Totals
 from ..watch import watch as keep_watching
 
@@ -37,26 +36,49 @@ def migrate(
     *,
     directory: AnyDirectory = DEFAULT_DIRECTORY,  # noqa: ARG001  a common option
     dsn: Dsn = None,
+    partitioned: Annotated[
+        bool,
+        typer.Option(
+            "--partitioned", help="Make new tables partitioned by month; run again, partitions for a year ahead."
+        ),
+    ] = False,
+    since: Annotated[
+        str | None,
+        typer.Option("--from", metavar="YYYY-MM", help="With --partitioned: partitions from this month on."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Bring the database's tables up to this program.
 
     Only adds: rows and columns that a bot has there already stay as they are.
+    Tables can be partitioned only when they are made; docs/scaling.md tells
+    for whom that is.
     """
+    if since is not None and not partitioned:
+        raise UsageError("--from tells from when on there are partitions: give --partitioned, too")
+    month = None if since is None else month_of("--from", since)
 
-    async def work(dsn: str) -> list[str]:
+    async def work(dsn: str) -> tuple[list[str], list[str], list[str]]:
         async with await Database.connect(dsn) as database:
-            return await apply_migrations(database)
+            applied = await apply_migrations(database, partitioned=partitioned)
+            made = await add_partitions(database, month) if partitioned else []
+            return applied, made, await in_default(database)
 
-    with database_at(dsn) as there:
-        applied = run(work(there))
+    with database_at(dsn) as there, progress("bringing the tables up to date"):
+        applied, made, left = run(work(there))
     if json:
-        print_json({"applied": applied})
+        more = {"partitions": made, "in_default": left} if partitioned else {}
+        print_json({"applied": applied, **more})
         return
     for name in applied:
         console().print(f"applied {name}")
-    if not applied:
+    if made:
+        months = sorted(name[-7:].replace("_", "-") for name in made)
+        console().print(f"made {len(made)} partitions, {months[0]} to {months[-1]}")
+    if not applied and not made:
         console().print("nothing to do: the database is up to date")
+    if left:
+        console().print(hint(left))
 
 
 def load(
@@ -70,7 +92,8 @@ def load(
 ) -> int:
     """Load all that is new into PostgreSQL, exactly once, and end.
 
-    A database that is empty gets its tables. Exit code 1: this run rejected or lost a record, or a file has a problem.
+    A database that is empty gets its tables. Exit code 1: this run rejected or
+    lost a record, or a file has a problem.
     """
     with database_at(dsn) as there:
         settings = LoadSettings(directory=directory, dsn=there, rules=rules, batch_bytes=batch_bytes, timeout_s=timeout)
@@ -83,46 +106,9 @@ def load(
 
 
 async def _load(settings: LoadSettings) -> Totals:
-    bar = Progress(
-        TextColumn("loading"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(compact=True),
-        console=errors_console(),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
-    with bar, _words_to(bar):
-        task = bar.add_task("", total=None)
-        async with Loader(settings, lambda done, total: bar.update(task, completed=done, total=total)) as loader:
+    with progress("loading", "bytes") as bar:
+        async with Loader(settings, bar.update) as loader:
             return await loader.take()
-
-
-class _words_to:  # noqa: N801  a context manager
-    """What the loader says while it waits is shown above the bar; off a terminal only the outcome counts."""
-
-    def __init__(self, bar: Progress) -> None:
-        self._log = logging.getLogger("tradetrail")
-        self._handler: logging.Handler = logging.NullHandler()
-        if not bar.disable:
-            self._handler = _Above(bar)
-
-    def __enter__(self) -> None:
-        self._log.addHandler(self._handler)
-        self._log.propagate = False
-
-    def __exit__(self, *_: object) -> None:
-        self._log.removeHandler(self._handler)
-
-
-class _Above(logging.Handler):
-    def __init__(self, bar: Progress) -> None:
-        super().__init__()
-        self._bar = bar
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._bar.console.print(one_line(record.getMessage()), markup=False, soft_wrap=True)
 
 
 def watch(
@@ -157,8 +143,8 @@ def watch(
 ) -> None:
     """Load what is new as it comes, until SIGTERM or Ctrl-C.
 
-    A directory that is not there yet is waited for, and a database that is away too. With --json each batch of work is
-    one object on one line.
+    A directory that is not there yet is waited for, and a database that is
+    away too. With --json each batch of work is one object on one line.
     """
     with database_at(dsn) as there:
         settings = LoadSettings(

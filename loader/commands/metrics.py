@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,18 +13,34 @@ from rich.table import Table
 from rich.text import Text
 
 from ..database import Database
+from ..dataset import trade_files
 from ..ending import run
-from ..errors import UsageError
+from ..errors import EnvironmentFault, UsageError
 from ..metrics import Asked, Figures, Metrics, from_database, from_logs, store
-from ..options import DEFAULT_DIRECTORY, Directory, Dsn, Json, Source, database_at, example, moment_of, source_of
+from ..options import (
+    DEFAULT_DIRECTORY,
+    Directory,
+    Dsn,
+    Json,
+    Source,
+    chosen,
+    completing,
+    database_at,
+    example,
+    moment_of,
+    source_of,
+)
+from ..progress import progress
 from ..round_trips import LABELS
-from ..show import cell, console, plain, print_json, table
-from ..text import count
+from ..show import Lines, cell, console, fitting, plain, print_json, stacked, table
+from ..text import count, visible
 
 _SHOWN_GROUPS = 100
+_ENGINES = ("spark",)
 _MONEY = ("gross_pnl", "fees", "net_pnl", "average_win", "average_loss", "expectancy", "best", "worst", "max_drawdown")
-# What a line of the table of groups has room for.
+# What a line of the table of groups has room for, and what of it goes first where it has not.
 _OF_A_GROUP = ("trades", "wins", "losses", "win_rate", "net_pnl", "fees", "profit_factor", "max_drawdown")
+_TO_SPARE = ("losses", "wins", "fees", "max_drawdown", "profit_factor")
 
 
 def register(app: typer.Typer) -> None:
@@ -38,12 +54,29 @@ def metrics(
     dsn: Dsn = None,
     source: Source = None,
     by: Annotated[
-        str | None, typer.Option(metavar="NAME", help=f"Figures of each {', '.join(LABELS)} as well.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"Figures of each {', '.join(LABELS)} as well.",
+            autocompletion=completing(LABELS),
+        ),
     ] = None,
     since: Annotated[
         str | None, typer.Option(metavar="WHEN", help="Closed since: 2h, 7d, or an ISO 8601 time (UTC).")
     ] = None,
     until: Annotated[str | None, typer.Option(metavar="WHEN", help="Closed before.")] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="spark",
+            help="Ask Spark, over the Parquet data set that tradetrail archive makes.",
+            autocompletion=completing(_ENGINES),
+        ),
+    ] = None,
+    master: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="With --engine spark: the cluster, as spark://host:7077; else this machine."),
+    ] = None,
     stored: Annotated[
         bool, typer.Option("--store", help="Keep the figures in monitoring.performance_metrics, a row a period.")
     ] = False,
@@ -59,18 +92,23 @@ def metrics(
     """
     if json and as_csv:
         raise UsageError("--json and --csv exclude each other")
-    if by is not None and by not in LABELS:
-        raise UsageError(f"--by is one of {', '.join(LABELS)}, not {by!r}")
+    if by is not None:
+        chosen("--by", by, LABELS)
     asked = Asked(by, moment_of("--since", since), moment_of("--until", until))
     if asked.since and asked.until and asked.since >= asked.until:
         raise UsageError("--since is not before --until")
-    if stored and source == "logs":
-        raise UsageError("--store keeps what the database says; leave --source logs away")
+    if stored and (source == "logs" or engine):
+        raise UsageError(f"--store keeps what the database says; leave --{'engine' if engine else 'source logs'} away")
+    _check_engine(engine, master, source)
     rows = 0
-    if source_of("db" if stored else source, dsn) == "logs":
-        found = from_logs(directory, asked)
+    if engine:
+        with progress("starting Spark") as bar:
+            found = _from_spark(directory, master, asked, bar.next)
+    elif source_of("db" if stored else source, dsn) == "logs":
+        with progress("reading the log") as bar:
+            found = from_logs(directory, asked, bar.share)
     else:
-        with database_at(dsn) as there:
+        with database_at(dsn) as there, progress("asking PostgreSQL"):
             found, rows = run(_ask(there, asked, stored=stored))
     if json:
         print_json({"total": found.total, "by": found.by})
@@ -88,9 +126,29 @@ async def _ask(dsn: str, asked: Asked, *, stored: bool) -> tuple[Metrics, int]:
         return found, await store(database, found, asked) if stored else 0
 
 
+def _check_engine(engine: str | None, master: str | None, source: str | None) -> None:
+    if engine is not None:
+        chosen("--engine", engine, _ENGINES)
+        if source is not None:
+            raise UsageError("--engine spark reads the archive; leave --source away")
+    elif master is not None:
+        raise UsageError("--master is for --engine spark")
+
+
+def _from_spark(directory: Path, master: str | None, asked: Asked, told: Callable[[str], None]) -> Metrics:
+    files = trade_files(directory)
+    try:
+        from .. import spark
+    except ImportError as error:
+        missing = (error.name or str(error)).partition(".")[0]
+        raise EnvironmentFault(f"--engine spark needs {missing}: pip install 'tradetrail[spark]'") from error
+    with spark.session(master) as session:
+        return spark.from_dataset(session, files, asked, told)
+
+
 def _print_csv(found: Metrics) -> None:
     rows = found.by or [found.total]
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer = csv.writer(Lines(), lineterminator="\n")
     writer.writerow(rows[0])
     for row in rows:
         values = (_fees(value) if name == "fees_by_currency" else plain(value) for name, value in row.items())
@@ -106,7 +164,8 @@ def _print(found: Metrics, by: str | None) -> None:
     for note in _notes(total):
         to.print(note, style="yellow", soft_wrap=True)
     if by is not None:
-        to.print(_groups(found.by[-_SHOWN_GROUPS:], by))
+        groups = found.by[-_SHOWN_GROUPS:]
+        to.print(fitting(to, _OF_A_GROUP, _TO_SPARE, lambda figures: _groups(groups, by, figures)))
         if len(found.by) > _SHOWN_GROUPS:
             to.print(f"the last {_SHOWN_GROUPS} of {len(found.by):,}; --csv gives all", style="dim")
 
@@ -123,7 +182,7 @@ def _total(total: Figures) -> Table:
             Text(_shown(name, value) + (unit if value is not None else "")),
         )
     for currency, cost in total["fees_by_currency"].items():
-        shown.add_row("fees paid", Text(f"{_shown('fees', cost)} {currency}"))
+        shown.add_row("fees paid", Text(visible(f"{_shown('fees', cost)} {currency}")))
     return shown
 
 
@@ -145,12 +204,12 @@ def _notes(total: Figures) -> list[str]:
     return notes
 
 
-def _groups(groups: Sequence[Figures], by: str) -> Table:
-    figures = [name.replace("_", " ") for name in _OF_A_GROUP]
-    shown = table((by, *figures), right=figures)
+def _groups(groups: Sequence[Figures], by: str, names: Sequence[str]) -> Table:
+    figures = [name.replace("_", " ") for name in names]
+    shown = stacked(table((by, *figures), right=figures, wrapped=(by,)))
     for group in groups:
         label = cell(group[by]) if group[by] is not None else Text("none", style="dim")
-        shown.add_row(label, *(Text(_shown(name, group[name])) for name in _OF_A_GROUP))
+        shown.add_row(label, *(Text(_shown(name, group[name])) for name in names))
     return shown
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
 from emitter import AuditLog
@@ -19,8 +15,9 @@ from emitter.recovery import recover
 from ..errors import EnvironmentFault
 from ..inventory import segments_in
 from ..options import DEFAULT_DIRECTORY, Directory, Dsn, Json, Source, database_at, example, moment_of, source_of
+from ..progress import progress
 from ..reconcile import Asked, Emitted, Finding, Reconciliation, check_readable_twice
-from ..show import cell, console, errors_console, print_json, table
+from ..show import cell, console, print_json, table
 from ..text import count, visible
 from ..workspace import workspace
 
@@ -42,7 +39,7 @@ def reconcile(
     directory: Directory = DEFAULT_DIRECTORY,
     dsn: Dsn = None,
     source: Source = None,
-    exchange: Annotated[str | None, typer.Option(help="For entries that do not name theirs.")] = None,
+    exchange: Annotated[str | None, typer.Option(metavar="NAME", help="For entries that do not name theirs.")] = None,
     since: Annotated[
         str | None,
         typer.Option(metavar="WHEN", help="From then on the files are whole: 7d, or an ISO 8601 time (UTC)."),
@@ -50,7 +47,11 @@ def reconcile(
     until: Annotated[str | None, typer.Option(metavar="WHEN", help="Until before then the files are whole.")] = None,
     tolerance: Annotated[
         float,
-        typer.Option(min=0, help="Numbers may differ by so many units of the last decimal place that the files use."),
+        typer.Option(
+            min=0,
+            metavar="TICKS",
+            help="Numbers may differ by so many units of the last decimal place that the files use.",
+        ),
     ] = 0.0,
     backfill: Annotated[
         bool, typer.Option("--backfill", help="Write what is missing into the log, each once, marked.")
@@ -70,8 +71,9 @@ def reconcile(
         check_readable_twice(files)
         segments_in(directory)
         recover(directory)  # what a killed run wrote is in the log, too
-    with workspace() as folder, _progress() as progress, Reconciliation(asked, folder, progress) as found:
-        found.read()
+    with workspace() as folder, Reconciliation(asked, folder) as found:
+        with progress("reading the files", "bytes") as bar:
+            found.read(bar.update)
         _hold_against(found, where, directory, dsn)
         emitted = _emit(found, directory) if backfill else None
         if json:
@@ -83,18 +85,20 @@ def reconcile(
 
 def _hold_against(found: Reconciliation, where: str, directory: Path, dsn: str | None) -> None:
     if where == "logs":
-        found.hold_against_logs(directory)
+        with progress("comparing") as bar:
+            found.hold_against_logs(directory, bar.share)
         return
-    with database_at(dsn) as there:
+    with database_at(dsn) as there, progress("comparing"):
         found.hold_against_database(there)
 
 
 def _emit(found: Reconciliation, directory: Path) -> Emitted:
-    wanted = found.not_logged(directory)
+    with progress("reading the log") as bar:
+        wanted = found.not_logged(directory, bar.share)
     if not wanted.entries:
         return wanted
-    with AuditLog(directory, service="reconcile") as audit:
-        emitted = found.emit(audit, wanted)
+    with progress("writing", "bytes") as bar, AuditLog(directory, service="reconcile") as audit:
+        emitted = found.emit(audit, wanted, bar.update)
         if not audit.close(timeout=60.0):
             raise EnvironmentFault(f"{directory}: the disk does not take what is missing; the next load will finish it")
         if lost := audit.stats().lost:
@@ -102,20 +106,6 @@ def _emit(found: Reconciliation, directory: Path) -> Emitted:
                 f"{directory}: {count(lost, 'record')} lost: the disk took them too slowly; run again"
             )
     return emitted
-
-
-@contextmanager
-def _progress() -> Iterator[Any]:
-    bar = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.completed:,.0f} entries"),
-        console=errors_console(),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
-    with bar:
-        task = bar.add_task("", total=None)
-        yield lambda entries: bar.update(task, completed=entries)
 
 
 # -- for machines --

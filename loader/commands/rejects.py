@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from .. import rejects, statements
 from ..database import Database
 from ..ending import run
 from ..errors import UsageError
+from ..new_file import new_file
 from ..options import (
     DEFAULT_DIRECTORY,
     EMBEDDED,
@@ -25,23 +23,25 @@ from ..options import (
     Dsn,
     Json,
     Rules,
+    chosen,
+    completing,
     database_at,
     example,
     moment_of,
 )
+from ..progress import progress
 from ..rejects import Asked
 from ..retry import Retry
-from ..show import console, errors_console, moment, print_findings, print_json, table
+from ..show import console, moment, print_findings, print_json, table
 from ..text import count, one_line, visible
 from ..totals import Totals
-from .load import _words_to
 
 _SEVERITIES = ("rejected", "repaired")
 _ROWS_IN_A_TABLE = 100
 _TABLES = ("orders", "trades", "order_updates", "events")
 
-Stream = Annotated[str | None, typer.Option(help="Only of this stream; a part of its id is enough.")]
-Rule = Annotated[str | None, typer.Option(help="Only those that break this rule.")]
+Stream = Annotated[str | None, typer.Option(metavar="ID", help="Only of this stream; a part of its id is enough.")]
+Rule = Annotated[str | None, typer.Option(metavar="NAME", help="Only those that break this rule.")]
 Since = Annotated[
     str | None, typer.Option(metavar="WHEN", help="Only those noted since: 30m, 2h, 7d, or an ISO 8601 time (UTC).")
 ]
@@ -70,10 +70,14 @@ def rejects_list(
     dsn: Dsn = None,
     stream: Stream = None,
     rule: Rule = None,
-    severity: Annotated[str | None, typer.Option(metavar="rejected|repaired", help="Only of this sort.")] = None,
+    severity: Annotated[
+        str | None,
+        typer.Option(metavar="rejected|repaired", help="Only of this sort.", autocompletion=completing(_SEVERITIES)),
+    ] = None,
     since: Since = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="At most so many, the newest. By default 100, with --json all.")
+        int | None,
+        typer.Option(min=1, metavar="NUMBER", help="At most so many, the newest. By default 100, with --json all."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -104,7 +108,7 @@ async def _read(dsn: str, asked: Asked, limit: int | None) -> tuple[list[dict[st
 def _print_rejects(rows: list[dict[str, Any]], total: int) -> None:
     to = console()
     shown = table(("place", "seq", "reasons and line"), right=("seq",), wrapped=("reasons and line",))
-    width = 200 if not sys.stdout.isatty() else max(20, to.width - 36)
+    width = 200 if not sys.stdout.isatty() else max(20, to.width - 32)
     for row in rows:
         style = "red" if row["severity"] == "rejected" and row["retried_at"] is None else "yellow"
         seq = "?" if row["seq"] is None else f"{row['seq']}{'?' if row['seq_inferred'] else ''}"
@@ -135,7 +139,12 @@ def export(
     stream: Stream = None,
     rule: Rule = None,
     severity: Annotated[
-        str, typer.Option(metavar="rejected|repaired", help="Of which sort; repaired ones are loaded already.")
+        str,
+        typer.Option(
+            metavar="rejected|repaired",
+            help="Of which sort; repaired ones are loaded already.",
+            autocompletion=completing(_SEVERITIES),
+        ),
     ] = "rejected",
     since: Since = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if there is one.")] = False,
@@ -151,7 +160,7 @@ def export(
     if file is None or file == Path("-"):
         _export(dsn, asked, sys.stdout.buffer)
         return
-    with _new_file(file, force=force) as to:
+    with new_file(file, force=force) as to:
         lines = _export(dsn, asked, to)
     if json:
         print_json({"file": str(file), "lines": lines})
@@ -175,28 +184,6 @@ async def _write(dsn: str, asked: Asked, to: BinaryIO) -> int:
                     to.write(line.encode())
                     lines += 1
     return lines
-
-
-@contextlib.contextmanager
-def _new_file(path: Path, *, force: bool) -> Iterator[BinaryIO]:
-    """A file that only the owner may read: all of it in the end, or none."""
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"{path}: is a directory" if path.is_dir() else f"{path.parent}: there is no such directory")
-    there = os.path.lexists(path)
-    if there and not force:
-        raise UsageError(f"{path}: is there already; give another name, or --force to replace it")
-    if there and not path.is_file():
-        raise UsageError(f"{path}: is no regular file and cannot be replaced; '-' is the standard output")
-    made = path.with_name(f".{path.name}.{os.getpid()}") if there else path
-    with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-        try:
-            yield file
-            file.flush()
-            if there:
-                made.replace(path)
-        except BaseException:
-            made.unlink(missing_ok=True)
-            raise
 
 
 # -- retry --
@@ -247,26 +234,11 @@ def retry(
 
 
 async def _retry(dsn: str, asked: Asked, mended: BinaryIO | None, rules: Path | None, say: Any) -> Totals:
-    bar = Progress(
-        TextColumn("trying again"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(compact=True),
-        console=errors_console(),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
-    with bar, _words_to(bar):
-        task = bar.add_task("", total=None)
-        progress = partial(_update, bar, task)
-        async with Retry(dsn, rules=rules, progress=progress, say=say) as tried:
+    with progress("trying again", "lines") as bar:
+        async with Retry(dsn, rules=rules, progress=bar.update, say=say) as tried:
             if mended is None:
                 return await tried.take(asked)
             return await tried.take_mended(rejects.read_entries(mended))
-
-
-def _update(bar: Progress, task: Any, done: int, total: int) -> None:
-    bar.update(task, completed=done, total=total)
 
 
 @contextlib.contextmanager
@@ -321,6 +293,6 @@ def _is_a_database(dsn: str | None) -> bool:
 
 
 def _asked(stream: str | None, severity: str | None, rule: str | None, since: str | None) -> Asked:
-    if severity is not None and severity not in _SEVERITIES:
-        raise UsageError(f"--severity is one of {', '.join(_SEVERITIES)}, not {severity!r}")
+    if severity is not None:
+        chosen("--severity", severity, _SEVERITIES)
     return Asked(stream, severity, rule, moment_of("--since", since))

@@ -7,23 +7,25 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from emitter.seal import Seal, read_seal
 
+from ..archive_locks import reading
 from ..errors import EnvironmentFault, UsageError
 from ..files import take_files
 from ..findings import Finding
 from ..head import Head, take_head
-from ..options import DEFAULT_DIRECTORY, EMBEDDED, Directory, Dsn, Json, database_at, example
+from ..options import DEFAULT_DIRECTORY, EMBEDDED, Directory, Dsn, Json, completing, database_at, example, meant
+from ..progress import progress
 from ..rule_book import described
-from ..show import cell, console, errors_console, print_json, table
+from ..show import cell, console, print_json, table
 from ..verify import Verdict
 from ..verify import verify as run_checks
 
 _SHOWN_OF_A_RULE = 3
 _PROSE = 100
+_LISTED = "; 'tradetrail verify --rules' lists them"
 _STYLES = {"error": "red", "warning": "yellow", "information": "dim"}
 _WORDS = {"error": "error", "warning": "warning", "information": "info"}
 
@@ -54,21 +56,28 @@ def verify(
         ),
     ] = None,
     ignore: Annotated[
-        list[str] | None, typer.Option(metavar="RULE", help="Pass over what this rule finds; may be given again.")
+        list[str] | None,
+        typer.Option(
+            metavar="RULE",
+            help="Pass over what this rule finds; may be given again.",
+            autocompletion=lambda incomplete: completing(name for name, _, _ in described())(incomplete),
+        ),
     ] = None,
     rules: Annotated[bool, typer.Option("--rules", help="List the rules, and end.")] = False,
     json: Json = False,
 ) -> int:
     """Check that the trail is complete, unchanged and consistent, and that the database has what it says.
 
-    Nothing is written. Without --dsn, and without an embedded database in var/postgres, the files are looked at alone.
-    Exit code 1: there is an error or a warning; what is only information is explained by the trail itself.
+    Nothing is written. Without --dsn, and without an embedded database in
+    var/postgres, the files are looked at alone. Exit code 1: there is an error
+    or a warning; what is only information is explained by the trail itself.
     """
     if rules:
         _print_rules(json=json)
         return 0
     if head:
-        line = str(take_head(take_files(directory)))
+        with reading(directory):
+            line = str(take_head(take_files(directory)))
         if json:
             print_json({"head": line})
         else:
@@ -91,26 +100,10 @@ def _checked(
     directory: Path, dsn: str | None, no_database: bool, seal: Seal | None, head: Head | None, ignored: list[str]
 ) -> tuple[Verdict, EnvironmentFault | None]:
     """The verdict; with the database away that on the files, and what is wrong with the database."""
-    bar = Progress(
-        TextColumn("verifying"),
-        BarColumn(),
-        TimeRemainingColumn(compact=True),
-        console=errors_console(),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
 
     def work(there: str | None) -> Verdict:
-        with bar:
-            task = bar.add_task("", total=None)
-            return run_checks(
-                directory,
-                there,
-                seal=seal,
-                head=head,
-                ignored=ignored,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-            )
+        with progress("verifying", "bytes") as bar:
+            return run_checks(directory, there, seal=seal, head=head, ignored=ignored, progress=bar.update)
 
     if no_database or (not dsn and not EMBEDDED.exists()):
         verdict = work(None)
@@ -129,7 +122,7 @@ def _known_rules(names: list[str]) -> list[str]:
     known = {name for name, _, _ in described()}
     for name in names:
         if name not in known:
-            raise UsageError(f"--ignore: there is no rule {name}; 'tradetrail verify --rules' lists them")
+            raise UsageError(f"--ignore: there is no rule {name}{meant(name, known) or _LISTED}")
     return names
 
 

@@ -57,7 +57,7 @@ LEFT JOIN (
 WHERE r.kind = 'trade' AND r.n NOT IN (SELECT n FROM rejected);
 
 -- name: accepted
--- The accepted records of one kind of order record, named as the views of raw.sql read them.
+-- The accepted records of one kind of order record, named as the views of records.sql read them.
 SELECT r.* EXCLUDE ("timestamp"), r.seq_number AS seq, r.moment AS "timestamp"
 FROM records AS r
 WHERE r.kind = '{kind}' AND r.n NOT IN (SELECT n FROM rejected)

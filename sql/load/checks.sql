@@ -116,6 +116,46 @@ WHERE
     OR contains(line, ']]]]]]]]')
     OR contains(line, '}}}}}}}}');
 
+-- name: seqs_do_not_add_up
+-- Whether the seqs of a part are other than one after the other: lines are lost, moved, doubled, or damaged.
+SELECT
+    count(*) > 0
+FROM (
+    SELECT min(seq_number) AS least, max(seq_number) AS greatest, count(seq_number) AS many, sum(seq_number) AS total
+    FROM records
+    GROUP BY part
+)
+WHERE greatest - least + 1 <> many OR (least + greatest) * many <> 2 * total;
+
+-- name: disown_seqs
+-- Of lines of one part that claim the same seq and are not the same, those have a damaged one that stand elsewhere than
+-- the lines around them say, where another stands right: the record whose seq it is must not be taken for a duplicate.
+UPDATE records SET seq_number = NULL
+WHERE n IN (
+    SELECT n
+    FROM (
+        SELECT n, fits, bool_or(fits) OVER claim AS another_fits, min(line) OVER claim <> max(line) OVER claim AS differ
+        FROM (
+            SELECT
+                n, part, seq_number, line,
+                coalesce(seq_number - n = last_value(shift IGNORE NULLS) OVER before_it, false)
+                OR coalesce(seq_number - n = first_value(shift IGNORE NULLS) OVER after_it, false) AS fits
+            FROM (
+                -- How far a seq is from its line's number, of those that one line alone claims.
+                SELECT *, CASE WHEN count(*) OVER (PARTITION BY part, seq_number) = 1 THEN seq_number - n END AS shift
+                FROM records
+                JOIN lines USING (n)
+                WHERE seq_number IS NOT NULL
+            )
+            WINDOW
+                before_it AS (PARTITION BY part ORDER BY n ROWS UNBOUNDED PRECEDING),
+                after_it AS (PARTITION BY part ORDER BY n ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING)
+        )
+        WINDOW claim AS (PARTITION BY part, seq_number)
+    )
+    WHERE differ AND another_fits AND NOT fits
+);
+
 -- name: suspected_lines
 -- What rules for lines look at: lines that are no JSON objects, and those that were marked one by one.
 CREATE OR REPLACE TEMP TABLE suspected_lines AS
@@ -213,23 +253,28 @@ LEFT JOIN inferred USING (n)
 ORDER BY n;
 
 -- name: control_lines
--- The control lines of a batch (segment.opened, segment.closed, audit.lost), by the part they stand in.
+-- The control lines of a batch (segment.opened, segment.closed, audit.lost), by the part they stand in. One that is
+-- rejected says nothing.
 SELECT part, line
 FROM (SELECT n, part FROM records WHERE kind = 'control')
 JOIN lines USING (n)
+WHERE n NOT IN (SELECT n FROM findings WHERE severity = 'reject')
 ORDER BY n;
 
 -- name: per_part
 -- What each part of a batch holds: lines, records, rejects, first and last seq, and whether its segment ends there.
+-- A control line that is rejected counts as a record: nobody knows what it was.
 SELECT
     part, lines, lines - coalesce(control, 0) AS records, coalesce(rejected, 0) AS rejected, read.first_seq, read.last_seq,
     coalesce(closed, false) AS closed
 FROM parts
 LEFT JOIN (
     SELECT
-        part, count(*) FILTER (WHERE kind = 'control') AS control, min(seq_number) AS first_seq, max(seq_number) AS last_seq,
-        bool_or(kind = 'control' AND event_name = 'segment.closed') AS closed
-    FROM records
+        part, count(*) FILTER (WHERE says) AS control, min(seq_number) AS first_seq, max(seq_number) AS last_seq,
+        bool_or(says AND event_name = 'segment.closed') AS closed
+    FROM (
+        SELECT *, kind = 'control' AND n NOT IN (SELECT n FROM findings WHERE severity = 'reject') AS says FROM records
+    )
     GROUP BY part
 ) AS read USING (part)
 LEFT JOIN (

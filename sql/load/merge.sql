@@ -126,13 +126,13 @@ SELECT count(*) FROM made;
 -- An order logged again is part of its fold.
 INSERT INTO monitoring.order_updates (kind, {columns})
 SELECT 'created', {columns} FROM incoming_orders ORDER BY stream, seq
-ON CONFLICT (stream, seq) DO NOTHING;
+ON CONFLICT DO NOTHING;
 
 -- name: insert_order_updates
 -- Changes that are not there yet.
 INSERT INTO monitoring.order_updates ({columns})
 SELECT {columns} FROM incoming_order_updates ORDER BY stream, seq
-ON CONFLICT (stream, seq) DO NOTHING;
+ON CONFLICT DO NOTHING;
 
 -- name: insert_audit_rejects
 -- Lines with findings that are not noted yet.
@@ -226,7 +226,7 @@ SELECT
     o.side, o.size, o.price, o.status, o.filled, o.remaining, o.fee, o.fee_currency, o.fees, o.created_at, o.updated_at
 FROM touched
 CROSS JOIN LATERAL (SELECT * FROM monitoring.orders AS o WHERE o.id = touched.id OFFSET 0) AS o
-ON CONFLICT (stream, seq) DO NOTHING;
+ON CONFLICT DO NOTHING;
 
 -- name: fold
 -- The row of an order from all its records in order of (recorded_at, stream, seq): what is not final after the first final

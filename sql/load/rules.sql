@@ -71,7 +71,7 @@ stream IS DISTINCT FROM file_stream AND stream IS NOT NULL
 -- rule: seq_unreadable
 -- for: record
 -- severity: reject
--- says: seq is no whole number of at least 1
+-- says: seq is no whole number of at least 1, or that of another line
 seq_number IS NULL OR seq_number < 1
 
 -- rule: event_name_missing

@@ -61,14 +61,14 @@ WITH part AS (
 INSERT INTO monitoring.order_updates (kind, {columns})
 SELECT 'created', {columns} FROM part
 WHERE NOT EXISTS (SELECT FROM made WHERE made.stream = part.stream AND made.seq = part.seq)
-ON CONFLICT (stream, seq) DO NOTHING;
+ON CONFLICT DO NOTHING;
 {fold_part}
 
 -- name: take_order_updates
 -- Changes of orders, and the rows that they make of them.
 INSERT INTO monitoring.order_updates ({columns})
 SELECT {values} FROM incoming_order_updates WHERE ctid BETWEEN the_rows[the_first] AND the_rows[the_last]
-ON CONFLICT (stream, seq) DO NOTHING;
+ON CONFLICT DO NOTHING;
 {fold_part}
 
 -- name: take_trades

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import resource
 import shutil
 import signal
@@ -23,7 +22,6 @@ from loader.settings import LoadSettings
 
 from ..command import answer
 from ..contents import all_loaded
-from ..trail import only
 
 ROOT = Path(__file__).parents[2]
 
@@ -290,24 +288,6 @@ async def test_a_limit_order_that_met_nobody_is_an_order_and_no_trade(story: Sto
     }
     assert orders == [ENTRY | nothing | {"type": "LIMIT", "price": Decimal("2.1")}]
     assert (trades, changes) == ([], [])
-
-
-def test_the_position_in_the_readme_writes_what_it_says(tmp_path: Path) -> None:
-    (code,) = re.findall(r"^```py\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    with AuditLog(tmp_path, service="fox-bot") as audit:
-        given = {"entry": filled("1001", "buy", 2.1118), "answer": {"id": "1002"}, "leave": filled("1003", "sell", 2.2)}
-        exec(compile(code, "README.md", "exec"), {"audit": audit, **given})
-    written = [(r["event_name"], r["attributes"].get("order_id")) for r in only(tmp_path).check().records]
-    assert written == [
-        ("order.created", "1001"),
-        ("trade.executed", "1001"),
-        ("order.created", "1002"),
-        ("order.updated", "1002"),
-        ("order.created", "1003"),
-        ("trade.executed", "1003"),
-        ("order.updated", "1002"),
-        ("position.closed", None),
-    ]
 
 
 # -- the log fails, and the position does not --

@@ -118,6 +118,7 @@ def free_blocks(disk: Path) -> int:
 
 
 def test_a_disk_that_fills_and_is_freed(small_disk: Path, ring_dir: Path) -> None:
+    """F4, F5: for root; a real file system, which fills in the middle of a line."""
     log = small_disk / "log"
     told: list[Stats] = []
     audit = AuditLog(log, **SMALL, ring_dir=ring_dir, on_loss=told.append)
@@ -178,6 +179,7 @@ def test_a_disk_that_stays_full_does_not_hold_up_the_end(small_disk: Path, ring_
 def test_writes_that_fail_are_gone_on_with(
     log: Path, ring_dir: Path, monkeypatch: pytest.MonkeyPatch, code: int, times: int
 ) -> None:
+    """F3, F7: where they stopped, in the same file."""
     audit = AuditLog(log, **SMALL, ring_dir=ring_dir)
     failing = Failing(monkeypatch, "write", code, lambda call: 2 <= call < 2 + times)
     for turn in range(4):
@@ -192,6 +194,7 @@ def test_writes_that_fail_are_gone_on_with(
 
 
 def test_short_writes_are_gone_on_with(log: Path, ring_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F5: no line is glued to another."""
     real = os.write
     audit = AuditLog(log, **SMALL, ring_dir=ring_dir)
     monkeypatch.setattr(os, "write", lambda fd, data: real(fd, bytes(data)[:7]))
@@ -201,6 +204,7 @@ def test_short_writes_are_gone_on_with(log: Path, ring_dir: Path, monkeypatch: p
 
 
 def test_a_file_that_cannot_be_written_is_given_up(log: Path, ring_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F8: what was not synced goes to the next segment, which says so."""
     audit = AuditLog(log, **SMALL, ring_dir=ring_dir)
     emit(audit, 10)
     assert audit.flush()
@@ -222,6 +226,7 @@ def test_a_file_that_cannot_be_written_is_given_up(log: Path, ring_dir: Path, mo
 def test_after_a_failed_sync_all_since_the_last_good_one_is_written_anew(
     log: Path, ring_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """F9: it is not tried again as if it could succeed."""
     audit = AuditLog(log, **SMALL, ring_dir=ring_dir)
     emit(audit, 10)
     assert audit.flush()
@@ -366,6 +371,7 @@ def test_a_full_disk_whose_syncs_fail_makes_one_new_file(
 
 
 def test_a_hung_disk_holds_up_nobody(log: Path, ring_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F11: writes go on while a sync hangs."""
     real, gate, hanging = os.fdatasync, threading.Event(), threading.Event()
 
     def fdatasync(fd: int) -> None:
@@ -393,6 +399,7 @@ def test_a_hung_disk_holds_up_nobody(log: Path, ring_dir: Path, monkeypatch: pyt
 def test_a_write_that_hangs_fills_the_ring_and_no_more(
     log: Path, ring_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """E3: the writer stands still; then it goes on where it was."""
     real, gate = os.write, threading.Event()
 
     def write(fd: int, data: Any) -> int:

@@ -147,7 +147,7 @@ async def until_it_waits(watcher: Database, sessions: int = 1) -> int:
 def test_loaders_killed_and_cut_off_at_any_instant_while_bots_write(
     server: Server, own_cluster: Cluster, tmp_path: Path, loaders: int, rounds: int
 ) -> None:
-    """The long siege is in ``test_long.py``."""
+    """L1, L8: the long siege is in ``test_long.py``."""
     directory = tmp_path / "audit"
     directory.mkdir(mode=0o700)
     with tmpfs_folder() as ring_dir:
@@ -160,6 +160,7 @@ def test_loaders_killed_and_cut_off_at_any_instant_while_bots_write(
 async def test_connections_cut_by_the_server_cost_and_double_nothing(
     dsn: str, directory: Path, undisturbed: dict[str, list[str]]
 ) -> None:
+    """L8: again and again, in the midst of transactions."""
     cuts = 0
     async with await Database.connect(dsn, application_name="axe") as axe:
         loading = asyncio.create_task(_take(dsn, directory))
@@ -184,7 +185,7 @@ def test_a_commit_without_an_answer_is_looked_up_in_the_ledger(
     fault: str,
     batch_bytes: int,
 ) -> None:
-    """In one and the same run: nothing is taken for done that is not, and nothing sent again that is."""
+    """L3: in one and the same run: nothing is taken for done that is not, and nothing sent again that is."""
     template = own_cluster.template(existing=False, migrated=True)
     with own_cluster.database(template) as dsn, Proxy(server.port) as proxy:
         proxy.arm(fault)
@@ -203,6 +204,7 @@ def test_a_commit_without_an_answer_is_looked_up_in_the_ledger(
 def test_several_loaders_at_once_share_the_work(
     dsn: str, directory: Path, undisturbed: dict[str, list[str]], loaders: int
 ) -> None:
+    """L12: each record is taken by one of them."""
     args = ("load", "--dir", directory, "--dsn", dsn, "--batch-bytes", "100000", "--json")
     running = [Command(directory.parent, *args) for _ in range(loaders)]
     ends = [command.end() for command in running]
@@ -215,7 +217,7 @@ def test_several_loaders_at_once_share_the_work(
 async def test_two_directories_that_tell_the_same_fills_in_opposite_order_make_each_once(
     dsn: str, watcher: Database, tmp_path: Path
 ) -> None:
-    """Each loader waits for what the other has not committed yet: PostgreSQL ends one of them, and it tries again."""
+    """L11: each waits for what the other has not committed yet: PostgreSQL ends one of them, and it tries again."""
     numbers = range(1, 2001)
     for stream, told in ((STREAM, numbers), (OTHER_STREAM, reversed(numbers))):
         lines = [
@@ -246,7 +248,7 @@ async def test_two_directories_that_tell_the_same_fills_in_opposite_order_make_e
 async def test_a_loader_that_stood_still_while_another_took_over_doubles_nothing(
     dsn: str, watcher: Database, directory: Path, undisturbed: dict[str, list[str]]
 ) -> None:
-    """It wakes in the middle of a transaction that is no more, with bytes in hand that the other has loaded."""
+    """L13: it wakes in the middle of a transaction that is no more, with bytes in hand that the other has loaded."""
     args = ("load", "--dir", directory, "--dsn", dsn, "--batch-bytes", "100000", "--json")
     async with held(dsn):
         sleeper = Command(directory.parent, *args)
@@ -311,6 +313,7 @@ async def test_a_running_loader_whose_ledger_was_changed_notices_with_the_next_r
 async def test_a_stream_rolled_back_with_its_ledger_is_brought_up_again(
     dsn: str, half: Path, directory: Path, undisturbed: dict[str, list[str]]
 ) -> None:
+    """L20: as after the loss of the last commits."""
     await _take(dsn, half)
     async with await Database.connect(dsn) as database:
         await database.execute("CREATE TABLE older AS TABLE monitoring.audit_segments")
@@ -327,6 +330,7 @@ async def test_a_stream_rolled_back_with_its_ledger_is_brought_up_again(
 def test_a_database_restored_from_yesterday_under_a_running_watch_is_brought_up_again(
     cluster: Cluster, tmp_path: Path, half: Path, directory: Path, undisturbed: dict[str, list[str]]
 ) -> None:
+    """L20: the files are still there."""
     with cluster.database(cluster.template(existing=False, migrated=True)) as dsn:
         asyncio.run(_take(dsn, half))
         name = dsn.partition("?")[0].rpartition("/")[2]

@@ -71,7 +71,7 @@ def killed_after(seconds: float, pid: int) -> Iterator[None]:
 
 
 def test_hundreds_of_kills_at_any_instant(tmp_path: Path, ring_dir: Path) -> None:
-    """Rotation every few KB; the recovery of every third round is killed as well, up to three times."""
+    """E1: rotation every few KB; the recovery of every third round is killed as well, up to three times."""
     seed = int(os.environ.get("TRADETRAIL_TEST_SEED", time.time_ns() % 2**32))
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -126,7 +126,7 @@ def test_hundreds_of_kills_at_any_instant(tmp_path: Path, ring_dir: Path) -> Non
 def test_hundreds_of_kills_of_loaders_while_bots_write(
     server: Server, own_cluster: Cluster, tmp_path: Path, ring_dir: Path, loaders: int, rounds: int
 ) -> None:
-    """And of their connections, of the server, and of the bots."""
+    """L8, L6: and of their connections, of the server, and of the bots."""
     directory = tmp_path / "audit"
     directory.mkdir(mode=0o700)
     counts = besiege(server, own_cluster, directory, ring_dir, loaders=loaders, rounds=rounds, existing=loaders == 2)
@@ -174,7 +174,7 @@ def test_eight_threads_flat_out(tmp_path: Path) -> None:
 def test_a_small_disk_that_fills_and_is_freed_again_and_again(
     tmp_path: Path, ring_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every other time the ring fills as well: then what did not fit is declared, and nothing else is missing."""
+    """F4: every other time the ring fills as well: then what did not fit is declared, and nothing else is missing."""
     monkeypatch.setattr(emitter.writer, "_BACKOFF_MOST_S", 0.02)
     with small_tmpfs(tmp_path / "disk", "1m") as disk:
         log = disk / "log"
@@ -209,7 +209,7 @@ def test_a_small_disk_that_fills_and_is_freed_again_and_again(
 async def test_a_disk_that_lost_what_it_was_given(
     tmp_path: Path, ring_dir: Path, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sync fails and the kernel drops the pages; once read anew from the disk, the bytes are zeros.
+    """F9: a sync fails and the kernel drops the pages; once read anew from the disk, the bytes are zeros.
 
     All the same each record stands once in what is not void, and once in the tables.
     """
@@ -340,6 +340,7 @@ print(json.dumps({"blocks": blocks, "slow_syncs": slow.value, "oldest": oldest, 
 
 
 def test_syncs_of_two_seconds_do_not_show_in_a_call(tmp_path: Path) -> None:
+    """F10: ``stats()`` tells how old the last sync is."""
     if shutil.which("gcc") is None:
         pytest.skip("there is no gcc here to make a slow fdatasync with")
     source, shim = tmp_path / "slow.c", tmp_path / "slow.so"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -11,15 +12,27 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from emitter.segments import new_stream
+from loader.cli import app
 from tests import lines
 from tests.command import SCRIPT, answer, emit, environment, one_line, record, segment, tradetrail
 
 REJECTS = ["rejects list", "rejects export", "rejects retry"]
-COMMANDS = ["migrate", "load", "watch", "validate", "query", "status", "backfill", *REJECTS]
+
+
+def all_commands(group: Any, before: str = "") -> Iterator[str]:
+    """Every command and sub-command, as it is typed; the first is tradetrail itself."""
+    yield before
+    for name, command in getattr(group, "commands", {}).items():
+        yield from all_commands(command, f"{before} {name}".strip())
+
+
+COMMANDS = list(all_commands(get_command(app)))
 READERS = ["load", "validate", "query", "status"]
 # Nobody listens on port 1.
 AWAY = "postgresql://bot:S3cret@127.0.0.1:1/trading"
@@ -64,11 +77,18 @@ def bad_log(log: Path) -> Path:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_help_ends_with_an_example(command: str) -> None:
+def test_every_help_ends_with_an_example_and_is_not_cut(command: str) -> None:
     done = tradetrail(*command.split(), "--help")
     assert done.returncode == 0
-    assert done.stdout.strip().splitlines()[-1].strip().startswith("Example: tradetrail ")
+    example = done.stdout.strip().splitlines()[-1].strip()
+    assert re.match(r"Example: (eval \"\$\()?tradetrail ", example), example
+    assert f"tradetrail {command}".rstrip() in example
     assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "…" not in done.stdout
+
+
+def test_the_list_of_commands_is_that_of_the_app() -> None:
+    assert {"", "load", "metrics", "verify", "reconcile", "rejects", *REJECTS} <= set(COMMANDS)
 
 
 def test_the_version_is_said() -> None:
@@ -86,6 +106,12 @@ def test_without_a_command_help_is_shown() -> None:
     ("args", "words"),
     [
         (["laod"], "Did you mean 'load'"),
+        (["lod", "--dir", "x"], "Did you mean 'load'"),
+        (["metrics", "--source", "lgs"], "Did you mean logs?"),
+        (["metrics", "--by", "mont"], "Did you mean month?"),
+        (["verify", "--ignore", "hol"], "Did you mean hole?"),
+        (["rejects", "list", "--severity", "rejectd"], "Did you mean rejected?"),
+        (["completion", "bsh"], "Did you mean bash?"),
         (["load", "--drr", "x"], "Did you mean --dir"),
         (["load", "--batch-byte", "x"], "Did you mean --batch-bytes"),
         (["load", "--nothing-like-it"], "No such option"),
@@ -213,6 +239,16 @@ def test_a_wrong_password_is_said_at_once_and_not_shown(log: Path, wrong_passwor
     said = one_line(tradetrail("load", "--dir", log, "--dsn", dsn), 3)
     assert "password authentication failed" in said
     assert "S3cret" not in said
+
+
+def test_the_dsn_may_come_from_a_file(log: Path, dsn: str, tmp_path: Path) -> None:
+    secret = tmp_path / "dsn"
+    secret.write_text(f"{dsn}\n")
+    assert answer("load", "--dir", log, TRADETRAIL_DSN_FILE=str(secret))["orders"] == 3
+    assert answer("load", "--dir", log, TRADETRAIL_DSN_FILE="/none", TRADETRAIL_DSN=dsn)["records"] == 0
+    assert "/none cannot be read" in one_line(tradetrail("migrate", TRADETRAIL_DSN_FILE="/none"), 2)
+    secret.write_text(" \n")
+    assert "is empty" in one_line(tradetrail("migrate", TRADETRAIL_DSN_FILE=str(secret)), 2)
 
 
 def test_a_database_that_is_not_there_is_one_line(log: Path, dsn: str) -> None:

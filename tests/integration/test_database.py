@@ -305,6 +305,7 @@ async def test_a_stopped_server_process_does_not_hold_a_query_or_a_transaction(d
 
 @own_server
 async def test_a_stopped_server_process_does_not_hold_a_copy(dsn: str, other: Database, tmp_path: Path) -> None:
+    """L7: the deadline counts from the last progress."""
     source = tmp_path / "rows.csv"
     source.write_bytes(b"".join(b"x,%d,s,%d\n" % (n, n) for n in range(1, 500_001)))
     for many in (True, False):
@@ -427,6 +428,7 @@ async def test_nobody_there_is_transient_and_says_where(tmp_path: Path, unused_t
 
 
 async def test_a_server_that_takes_the_call_and_says_nothing_is_left_in_time() -> None:
+    """L6: it accepts, and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         started = time.monotonic()

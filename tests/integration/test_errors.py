@@ -223,6 +223,7 @@ PASSING: dict[str, tuple[Fault, str]] = {
 
 @pytest.mark.parametrize("name", PASSING)
 def test_what_passes_is_waited_for_and_healed_by_the_next_run(there: Place, log: Path, name: str) -> None:
+    """L11, L9: a server that starts, recovers, is full, locks, or cancels."""
     fault, words = PASSING[name]
     with fault(there):
         one_line(load(log, there.dsn, "--timeout", "0.3"), words)
@@ -244,6 +245,7 @@ def test_watch_waits_for_what_passes_and_says_so(there: Place, log: Path, name: 
 
 
 def test_a_server_that_restarts_in_the_midst_of_a_batch_costs_nothing(there: Place, log: Path) -> None:
+    """L22: the staging tables are gone with it, and are filled anew."""
     with sessions(there.dsn, 1, "BEGIN") as (holder,):
         holder("LOCK TABLE monitoring.trades IN ACCESS EXCLUSIVE MODE")
         command = Command(log.parent, "load", "--dir", log, "--dsn", there.dsn, "--json")
@@ -259,6 +261,7 @@ def test_a_server_that_restarts_in_the_midst_of_a_batch_costs_nothing(there: Pla
 def test_a_full_disk_is_waited_for_and_healed_once_there_is_room(
     server: Server, own_cluster: Cluster, log: Path
 ) -> None:
+    """L10: the server's own disk."""
     template = own_cluster.template(existing=False, migrated=True)
     with private_folder() as folder, small_tmpfs(folder / "disk", "32m") as disk:
         tables = disk / "tables"
@@ -342,6 +345,7 @@ async def test_a_session_whose_client_gave_up_waiting_ends(there: Place) -> None
 async def test_a_server_process_that_stands_still_is_left_and_holds_up_nobody_once_it_goes_on(
     there: Place, log: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """L7: the work is done over another connection."""
     async with in_a_batch(there, log) as (loading, holder, watcher):
         pids: list[int] = []
 
@@ -436,6 +440,7 @@ LASTING: dict[str, tuple[str, str, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("name", LASTING)
 def test_what_a_person_must_mend_ends_load_and_watch_at_once(there: Place, log: Path, name: str) -> None:
+    """L23: a column or a table is gone; once it is back, all loads."""
     forth, back, words = LASTING[name]
     with changed(there, forth, back):
         one_line(load(log, there.dsn), *words)
@@ -459,6 +464,7 @@ def test_what_a_person_must_mend_ends_load_and_watch_at_once(there: Place, log: 
     ],
 )
 def test_a_right_that_is_missing_is_said(there: Place, log: Path, forbidden: str) -> None:
+    """L23: nothing is kept of the batch."""
     there.run(
         (sql_dir() / "roles.sql").read_text(),
         "DROP ROLE IF EXISTS fox",

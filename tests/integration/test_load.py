@@ -332,6 +332,7 @@ async def test_times_in_any_unit(dsn: str, tmp_path: Path, given: object, meant:
 
 
 async def test_a_live_tail_is_taken_line_by_line_and_a_torn_line_waits(dsn: str, tmp_path: Path) -> None:
+    """L16: until its end is there."""
     texts = [line(n, "ping", {"n": n}) for n in range(1, 6)]
     path = segment(tmp_path, texts[:2], closed=False, tail=texts[2][:20])
     async with Loader(LoadSettings(directory=tmp_path, dsn=dsn)) as loader:
@@ -379,6 +380,7 @@ async def test_the_ledger_tells_the_whole_segment(dsn: str, tmp_path: Path) -> N
 
 
 async def test_bytes_made_void_by_a_failed_sync_are_not_loaded(dsn: str, tmp_path: Path) -> None:
+    """L21: what was written anew is there once."""
     kept, doubtful = line(1, "ping", {"n": 1}), b'{"garbage' + b"\0" * 60 + b"\n"
     first = segment(tmp_path, [kept, doubtful], closed=False)
     offset = first.read_bytes().index(doubtful)
@@ -424,6 +426,7 @@ async def test_a_seq_that_cannot_be_read_is_inferred_from_its_neighbours(dsn: st
 
 
 async def test_odd_files_are_named_and_the_others_load(dsn: str, tmp_path: Path) -> None:
+    """X3: a later version among them."""
     good = segment(tmp_path, [line(1, "ping", {})])
     names = [good.name.replace(".000001", f".{n:06d}") for n in range(2, 9)]
     (tmp_path / names[0]).mkdir()

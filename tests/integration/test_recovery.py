@@ -77,6 +77,7 @@ def footers(trail: Trail) -> list[bool]:
 def test_what_a_call_returned_for_is_there_once(
     log: Path, ring_dir: Path, settings: dict[str, Any], flush: int, fsync: int
 ) -> None:
+    """E2: also while the writer never had its turn."""
     for count in (1, 20):
         process = Bot(bot(log, {**settings, "flush_interval_ms": flush, "fsync_interval_ms": fsync}, count=count))
         process.wait_for(count)
@@ -90,6 +91,7 @@ def test_what_a_call_returned_for_is_there_once(
 
 
 def test_random_kills(log: Path, ring_dir: Path, settings: dict[str, Any], tmp_path: Path) -> None:
+    """E1: what was returned for is there, or declared; nothing else is."""
     chance = random.Random(20261122)
     segments = 0
     for turn in range(30):
@@ -141,7 +143,7 @@ def block(_: object) -> None:
 def test_a_kill_at_each_call_of_the_writer(
     log: Path, ring_dir: Path, settings: dict[str, Any], torn: bool, tmp_path: Path
 ) -> None:
-    """The N-th call that changes a file or the ring's header kills the bot, for each N."""
+    """F1: the N-th call that changes a file or the ring's header kills the bot, for each N."""
     small = {
         **settings,
         "segment_max_bytes": 900,
@@ -272,6 +274,7 @@ DEATHS = [dead_in_a_sync, dead_in_a_rotation, dead_on_the_way_anew]
 def test_a_recovery_killed_at_each_of_its_calls_is_done_again(
     log: Path, ring_dir: Path, settings: dict[str, Any], death: Callable[..., list[int]], tmp_path: Path
 ) -> None:
+    """F23: from each state in which a bot may have died."""
     acked = death(log, settings)
     snapshot = Snapshot(log, ring_dir, tmp_path / "snapshot")
     for torn in (False, True):

@@ -81,6 +81,7 @@ async def assert_refused(dsn: str, totals: Totals, seqs: Sequence[int], words: s
 async def test_each_refused_row_is_one_reject(
     migrated_existing_dsn: str, tmp_path: Path, what: str, table: str, merged: bool
 ) -> None:
+    """L14: with its place and PostgreSQL's own reason; all others are rows."""
     dsn = migrated_existing_dsn
     sql, words = FENCES[what]
     await fence(dsn, sql.replace("{when}", "AFTER INSERT") if what == "a trigger after" else sql, table)
@@ -201,6 +202,7 @@ async def test_many_refused_rows_do_not_take_for_ever(migrated_existing_dsn: str
 
 
 async def test_a_table_that_takes_nothing_rejects_all_and_stops_nothing(dsn: str, tmp_path: Path) -> None:
+    """L15: a trigger refuses every row."""
     await fence(dsn, "ALTER TABLE monitoring.{table} ADD COLUMN desk text NOT NULL", "trades")
     segment(tmp_path, [MAKERS["trades"](n, "bad") for n in range(1, 301)] + [line(301, "ping", {})])
     totals = await take(dsn, tmp_path)

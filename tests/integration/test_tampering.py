@@ -62,6 +62,7 @@ def records(stop: int, *, without: range = range(0)) -> list[tuple[str, int]]:
 
 
 def test_one_that_was_cut_short_after_it_was_loaded(log: Path, dsn: str) -> None:
+    """L18: it is named and left, the others load."""
     load(log, dsn)
     path = log / name(2)
     size = path.stat().st_size
@@ -73,6 +74,7 @@ def test_one_that_was_cut_short_after_it_was_loaded(log: Path, dsn: str) -> None
 
 
 def test_one_that_was_changed_before_what_is_loaded(log: Path, dsn: str) -> None:
+    """L18: it is named and left, the others load."""
     open_ = segment(log, pings(range(16, 18)), number=4, closed=False)
     load(log, dsn)
     done = open_.stat().st_size
@@ -135,6 +137,7 @@ def test_a_number_that_is_skipped(log: Path, dsn: str) -> None:
 
 
 def test_files_that_were_removed_after_they_were_loaded_are_not_missed(log: Path, dsn: str) -> None:
+    """L19: as after a crash between the commit and the removal."""
     load(log, dsn)
     (log / name(1)).unlink()
     (log / name(2)).unlink()
@@ -142,6 +145,7 @@ def test_files_that_were_removed_after_they_were_loaded_are_not_missed(log: Path
 
 
 def test_one_that_was_removed_before_its_end_was_loaded(log: Path, dsn: str) -> None:
+    """L17, L19: it is said to be missing."""
     open_ = segment(log, pings(range(16, 18)), number=4, closed=False)
     load(log, dsn)
     open_.unlink()

@@ -105,6 +105,7 @@ async def test_a_lost_connection_is_made_anew(directory: Path, dsn: str, db: Dat
 
 
 def test_a_database_that_is_away_is_waited_for_with_a_word(directory: Path) -> None:
+    """L9: with one line, and no more."""
     with watching(directory, "postgresql://bot:S3cret@127.0.0.1:1/trading") as watch:
         until(lambda: watch.err.read_text().count("connection refused") >= 2)
         watch.stop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 
-from emitter import AuditLog
 from loader.database import Database
 from loader.load import Loader
 from loader.settings import LoadSettings
@@ -160,18 +158,3 @@ async def test_it_works_in_a_bots_own_database_and_for_who_may_only_read(
         asked = "SELECT status, price FROM monitoring.order_as_of('bybit', 'MNTUSDT', $1, 'infinity')"
         assert await database.fetch(asked, "old-1") == [{"status": "FILLED", "price": Decimal("2.1118")}]
         assert await database.fetch(asked, "old-2") == []
-
-
-async def test_the_examples_of_the_docs_are_what_comes_out(dsn: str, tmp_path: Path) -> None:
-    docs = (Path(__file__).parents[2] / "docs" / "orders.md").read_text()
-    python, *pairs = re.findall(r"^```(?:python|sql|text)\n(.*?)^```$", docs, re.MULTILINE | re.DOTALL)
-    with AuditLog(tmp_path / "audit", service="fox-bot") as audit:
-        exec(compile(python, "docs/orders.md", "exec"), {"audit": audit})
-    async with Loader(LoadSettings(directory=tmp_path / "audit", dsn=dsn)) as loader:
-        assert (await loader.take()).records == 5
-    async with await Database.connect(dsn) as database:
-        assert len(pairs) == 6
-        for sql, told in zip(pairs[::2], pairs[1::2], strict=True):
-            rows = await database.fetch(sql)
-            shown = [list(rows[0]), *(["" if value is None else str(value) for value in row.values()] for row in rows)]
-            assert [[cell.strip() for cell in row.split("|")] for row in told.splitlines()] == shown

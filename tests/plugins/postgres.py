@@ -1,7 +1,8 @@
 """A PostgreSQL for the session, and a database of its own for each test, cloned from a template.
 
 ``TRADETRAIL_TEST_DSN`` names another server to use (a role that may create databases); else the embedded one is
-started in a temporary folder.
+started in a temporary folder. ``TRADETRAIL_TEST_SCHEMA=partitioned`` gives all tests that start from empty tables
+partitioned ones.
 """
 
 from __future__ import annotations
@@ -21,10 +22,17 @@ import pytest
 from loader.database import Database
 from loader.embedded import embedded
 from loader.migrate import migrate
+from loader.statements import load
 
 from .server import Server
 
 EXISTING_BOT = Path(__file__).with_name("existing_bot.sql")
+# The months of most tests; other rows fall into the default partitions.
+_MONTHS = """
+SELECT monitoring.add_partition(of_table, month::date)
+FROM unnest(ARRAY['trades', 'events', 'order_updates', 'audit_rejects']) AS t (of_table)
+CROSS JOIN generate_series(timestamp '2026-10-01', '2026-12-01', '1 month') AS m (month)
+"""
 
 
 class Cluster:
@@ -33,7 +41,7 @@ class Cluster:
     def __init__(self, dsn: str) -> None:
         self.admin_dsn = dsn
         self._numbers = count(1)
-        self._templates: dict[tuple[bool, bool], str] = {}
+        self._templates: dict[tuple[bool, bool, bool], str] = {}
 
     def dsn(self, name: str) -> str:
         return urlsplit(self.admin_dsn)._replace(path=f"/{name}").geturl()
@@ -46,9 +54,10 @@ class Cluster:
 
         asyncio.run(work())
 
-    def template(self, *, existing: bool, migrated: bool) -> str:
+    def template(self, *, existing: bool, migrated: bool, partitioned: bool = False) -> str:
         """The name of a database to clone, made on first use."""
-        key = (existing, migrated)
+        partitioned |= not existing and migrated and os.environ.get("TRADETRAIL_TEST_SCHEMA") == "partitioned"
+        key = (existing, migrated, partitioned)
         if key not in self._templates:
             name = f"tradetrail_test_{os.getpid()}_template{len(self._templates)}"
             self.run(self.admin_dsn, f"CREATE DATABASE {name}")
@@ -56,7 +65,7 @@ class Cluster:
             if existing:
                 self.run(self.dsn(name), EXISTING_BOT.read_text())
             if migrated:
-                asyncio.run(_migrate(self.dsn(name)))
+                asyncio.run(_migrate(self.dsn(name), partitioned=partitioned))
         return self._templates[key]
 
     @contextmanager
@@ -75,9 +84,12 @@ class Cluster:
         self.drop(*self._templates.values())
 
 
-async def _migrate(dsn: str) -> None:
+async def _migrate(dsn: str, *, partitioned: bool) -> None:
     async with await Database.connect(dsn) as database:
-        await migrate(database)
+        await migrate(database, partitioned=partitioned)
+        if partitioned:
+            await database.execute(load("scale/partitions.sql")["make_add_partition"])
+            await database.execute(_MONTHS)
 
 
 @pytest.fixture(scope="session")
@@ -116,6 +128,13 @@ def empty_dsn(cluster: Cluster) -> Iterator[str]:
 def dsn(cluster: Cluster) -> Iterator[str]:
     """A fresh, migrated database."""
     with cluster.database(cluster.template(existing=False, migrated=True)) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def partitioned_dsn(cluster: Cluster) -> Iterator[str]:
+    """The same with partitioned tables."""
+    with cluster.database(cluster.template(existing=False, migrated=True, partitioned=True)) as dsn:
         yield dsn
 
 

@@ -221,6 +221,7 @@ def test_names_that_are_no_strings() -> None:
 
 
 def test_a_mutable_value_is_written_as_it_was() -> None:
+    """E18: at the time of the call."""
     encoder = Encoder((), 65536)
     value = {"a": [1]}
     body = encoder.body(heading("x", "INFO").text, value)
@@ -397,6 +398,7 @@ class Holder:
     st.sampled_from([MIN_LINE_BYTES, 1024, 65536]),
 )
 def test_any_value_makes_a_strict_line(fields: dict[str, Any], name: str, most: int) -> None:
+    """E17: whatever it is given."""
     line = encode({**fields, "holder": Holder(fields)}, most=most, name=name, severity=name)
     assert list(line)[:3] == ["stream", "seq", "timestamp"]
     assert isinstance(line["attributes"], dict)

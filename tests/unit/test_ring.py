@@ -305,6 +305,7 @@ def test_an_exception_after_the_line_is_in_declares_nothing(interrupting: Interr
 
 
 def test_no_memory_in_a_call_is_a_declared_loss_and_no_exception(interrupting: Interrupting) -> None:
+    """E19: it has its number."""
     ring, reader = interrupting, Reader(interrupting)
 
     def fail() -> None:
@@ -319,7 +320,7 @@ def test_no_memory_in_a_call_is_a_declared_loss_and_no_exception(interrupting: I
 
 
 def test_signal_handlers_that_log_and_raise(ring: Ring) -> None:
-    """A timer fires some thousand times a second into a thread that logs without pause."""
+    """E7: a timer fires some thousand times a second into a thread that logs without pause."""
     reader = Reader(ring)
     signals, armed = 0, False
 
@@ -379,6 +380,7 @@ def test_a_call_in_the_middle_of_a_declaration_waits_at_its_side(ring: Ring) -> 
 
 
 def test_a_finaliser_that_logs_while_the_writer_declares_losses(ring: Ring) -> None:
+    """E8: it waits for nobody."""
     reader = Reader(ring)
 
     class Logs:
@@ -601,6 +603,7 @@ def test_a_missing_or_small_place_is_said(tmp_path: Path, ring_dir: Path) -> Non
 
 
 def test_the_limit_of_the_memory_cgroup_counts(ring_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E26: beside what the file system has room for."""
     from emitter import shared as module
 
     monkeypatch.setattr(module, "_cgroup_room", lambda: 4096)
