@@ -12,9 +12,11 @@ PYTHONS ?= python3.11 python3.12 python3.13
 READY  := $(VENV)/.ready
 # Rivals to measure against have a folder of their own: neither the tests nor our own figures see them.
 RIVALS := $(VENV)/rivals
+# So has Spark, which is ten times as large as all else.
+SPARK  := $(VENV)/spark
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults test-pythons lint type bench bench-emit bench-load bench-archive wheel-test docs views lock clean
+.PHONY: help setup demo test test-faults test-pythons test-spark lint type bench bench-emit bench-load bench-archive bench-analysis wheel-test docs views lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +53,15 @@ test-pythons: ## Run the tests on each of PYTHONS that this machine has (as in P
 	printf '\npassed:%s\nfailed:%s\nnot on this machine:%s\n' "$${passed:- none}" "$${failed:- none}" "$${missing:- none}"; \
 	test -n "$$passed" && test -z "$$failed"
 
+test-spark: $(SPARK)/.ready ## Hold Spark's metrics against those of DuckDB and PostgreSQL (Java 17; 400 MB; some minutes)
+	@PYTHONPATH=$(SPARK) $(BIN)/python -m pytest -v tests/integration/test_spark.py $(ARGS)
+
+$(SPARK)/.ready: requirements-spark.lock | $(READY)
+	@echo "Installing Spark as requirements-spark.lock pins it into $(SPARK) ..." >&2
+	@rm -rf $(SPARK)
+	@$(PIP) install --no-deps --target $(SPARK) -r requirements-spark.lock
+	@touch $@
+
 lint: $(READY) ## Check style and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -68,6 +79,9 @@ bench-load: $(RIVALS)/.ready ## Measure the loader beside psql, asyncpg and dlt 
 
 bench-archive: $(READY) ## Measure what archives save, and what asking them costs (ARGS="--records 10000000": half an hour)
 	@$(BIN)/python -m benchmarks.archive $(ARGS)
+
+bench-analysis: $(SPARK)/.ready ## Measure the metrics of 1, 5 and 20 million trades on DuckDB and on Spark (ARGS="--millions 1")
+	@PYTHONPATH=$(SPARK) $(BIN)/python -m benchmarks.analysis $(ARGS)
 
 $(RIVALS)/.ready: requirements-bench.lock | $(READY)
 	@echo "Installing the rivals that requirements-bench.lock pins into $(RIVALS) ..." >&2
@@ -87,6 +101,7 @@ views: $(READY) ## Write sql/views/raw.sql anew from the files beside it
 lock: $(READY) ## Pin the newest versions of everything anew
 	@$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --upgrade --extra loader --extra embedded --extra report --group dev --group docs --output-file requirements.lock pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --upgrade --group bench --constraint requirements.lock --output-file requirements-bench.lock
+	@$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --upgrade --group spark --constraint requirements.lock --output-file requirements-spark.lock
 
 clean: ## Remove what the targets made: environment, caches, var/
 	@rm -rf $(VENV) var dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

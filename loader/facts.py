@@ -196,7 +196,7 @@ class _Listener(Check):
         self._duck.execute(sql["rejected"])
         self._count(facts)
         self._follow(facts, sql)
-        for name in ("records", "fills"):
+        for name in ("records", "clock", "fills"):
             self._duck.execute(sql[name])
         for kind, name in ((ORDER, "orders_created"), (ORDER_UPDATE, "order_updates")):
             source = filled(sql["accepted"], kind=kind.name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,7 @@ _EXACT = {
 }
 _QUIET = {"spark.log.level": "OFF", "spark.ui.showConsoleProgress": "false"}
 Told = Callable[[str], None]
+_PATTERN_SIGNS = re.compile(r"[\[\]{}*?,\\]")
 _TOO_LARGE = ("NUMERIC_VALUE_OUT_OF_RANGE", "ARITHMETIC_OVERFLOW")
 
 
@@ -81,7 +83,7 @@ def from_dataset(spark: SparkSession, files: Sequence[Path], asked: Asked, told:
 
 def _rows(spark: SparkSession, files: Sequence[Path], asked: Asked, told: Told) -> list[dict[str, Any]]:
     told("reading the data set")
-    trades = spark.read.parquet(*(path.as_uri() for path in files)).select(*_COLUMNS)
+    trades = spark.read.parquet(*map(_as_hadoop_names, files)).select(*_COLUMNS)
     trades.createOrReplaceTempView("archived_trades")
     *before, (_, figures) = steps(asked.by, asked.since, asked.until).items()
     for name, sql in before:
@@ -90,6 +92,11 @@ def _rows(spark: SparkSession, files: Sequence[Path], asked: Asked, told: Told) 
         (step.persist(StorageLevel.MEMORY_AND_DISK) if name in KEPT else step).createOrReplaceTempView(name)
     told("working out figures")
     return [row.asDict() for row in spark.sql(figures).collect()]
+
+
+def _as_hadoop_names(file: Path) -> str:
+    """The file for Hadoop, which takes a URI as it stands, and would look for patterns in it."""
+    return "file://" + _PATTERN_SIGNS.sub(r"\\\g<0>", str(file))
 
 
 def _said(error: Exception) -> str:

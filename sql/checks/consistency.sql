@@ -21,7 +21,7 @@ WHERE t.order_id IS NOT NULL
 -- says: an order without position_id: {value}
 SELECT o.stream, o.seq, coalesce(o.order_id, 'no order_id') || ' (' || o.exchange || ' ' || o.symbol || ')' AS value
 FROM orders AS o
-ANTI JOIN (SELECT stream, seq FROM records WHERE observed_timestamp IS NOT NULL) AS late USING (stream, seq)
+ANTI JOIN late USING (stream, seq)
 WHERE o.position_id IS NULL OR lower(o.position_id) IN ('pending', 'unknown', 'none', 'null')
 
 -- rule: position_without_stop
@@ -159,7 +159,4 @@ WHERE
 -- rule: clock_went_back
 -- severity: warning
 -- says: the clock went back by {value} s since the record before
-SELECT r.stream, r.seq, round((epoch_us(b.said) - epoch_us(r.said)) / 1e6, 3)::VARCHAR AS value
-FROM (SELECT stream, seq, coalesce(observed_timestamp, "timestamp") AS said FROM records) AS r
-JOIN (SELECT stream, seq + 1 AS seq, coalesce(observed_timestamp, "timestamp") AS said FROM records) AS b USING (stream, seq)
-WHERE r.said < b.said - INTERVAL 1 SECOND
+SELECT stream, seq, round(seconds, 3)::VARCHAR AS value FROM clock_steps

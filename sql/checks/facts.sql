@@ -5,9 +5,13 @@ CREATE SCHEMA raw;
 
 CREATE SCHEMA facts;
 
-CREATE TABLE facts.records (
-    stream main.stream_id, seq BIGINT, "timestamp" TIMESTAMPTZ, observed_timestamp TIMESTAMPTZ, segment INTEGER
-);
+CREATE TABLE facts.records (stream main.stream_id, seq BIGINT, "timestamp" TIMESTAMPTZ, segment INTEGER);
+
+CREATE TABLE facts.late (stream main.stream_id, seq BIGINT);
+
+CREATE TABLE facts.last_told (stream main.stream_id, seq BIGINT, said TIMESTAMPTZ);
+
+CREATE TABLE facts.clock_steps (stream main.stream_id, seq BIGINT, seconds DOUBLE);
 
 CREATE TABLE facts.fills (
     stream main.stream_id, seq BIGINT, "timestamp" TIMESTAMPTZ, position_id VARCHAR, exchange VARCHAR, symbol VARCHAR,
@@ -30,9 +34,10 @@ CREATE OR REPLACE TEMP TABLE taken AS SELECT unnest(?::BIGINT[]) AS part, unnest
 CREATE OR REPLACE TEMP TABLE rejected AS SELECT DISTINCT n FROM findings WHERE severity = 'reject';
 
 -- name: records
--- The accepted records, for the clock.
-INSERT INTO facts.records
-SELECT r.stream, r.seq_number, r.moment, o.observed_timestamp, p.segment
+-- The accepted records. `said` is when each was written; `late` are those of the past.
+CREATE OR REPLACE TEMP TABLE accepted AS
+SELECT r.stream, r.seq_number AS seq, r.moment AS "timestamp", coalesce(o.observed_timestamp, r.moment) AS said,
+    o.observed_timestamp IS NOT NULL AS late, p.segment
 FROM records AS r
 JOIN parts AS p USING (part)
 LEFT JOIN (
@@ -41,6 +46,27 @@ LEFT JOIN (
     WHERE contains(line, '"observed_timestamp"')
 ) AS o USING (n)
 WHERE r.kind <> 'control' AND r.n NOT IN (SELECT n FROM rejected);
+
+INSERT INTO facts.records SELECT stream, seq, "timestamp", segment FROM accepted;
+
+INSERT INTO facts.late SELECT stream, seq FROM accepted WHERE late;
+
+-- name: clock
+-- Where the clock went back between a record and the one before it. Asked batch by batch, with the last record of each
+-- stream from the batches before: all records at once would be held against each other in memory.
+CREATE OR REPLACE TEMP TABLE told AS SELECT stream, seq, said FROM accepted UNION ALL SELECT * FROM facts.last_told;
+
+INSERT INTO facts.clock_steps
+SELECT stream, seq, (epoch_us(before) - epoch_us(said)) / 1e6
+FROM (
+    SELECT *, lag(seq) OVER steps AS seq_before, lag(said) OVER steps AS before
+    FROM told
+    WINDOW steps AS (PARTITION BY stream ORDER BY seq)
+)
+WHERE seq_before = seq - 1 AND said < before - INTERVAL 1 SECOND;
+
+CREATE OR REPLACE TABLE facts.last_told AS
+SELECT stream, max(seq) AS seq, arg_max(said, seq) AS said FROM told GROUP BY stream;
 
 -- name: fills
 -- Every fill, those that are reported again too.

@@ -52,7 +52,7 @@ def nothing_is_gone(log: Path, before: dict[str, bytes]) -> None:
 
 def test_killed_before_some_of_its_steps(log: Path, dsn: str) -> None:
     """L19: nothing is removed before the ledger knows it; the next run ends what this one began."""
-    steps = killed_at_steps(log, dsn, every=11)
+    steps = killed_at_steps(log, dsn, every=17)
     assert steps > 25
 
 

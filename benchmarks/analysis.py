@@ -1,0 +1,109 @@
+"""The metrics of millions of trades in the archive's form, on DuckDB and on Spark: ``make bench-analysis``.
+
+The trades are made here as the data set has them, a file a day, so that only the two engines are measured. DuckDB has
+the memory that the command gives it; Spark is given a master by ``--master``, by default a pseudo-cluster of two
+workers on this machine. Both answers must be the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from loader import statements
+from loader.metrics import Asked, Metrics, from_rows
+from loader.round_trips import figures
+from loader.show import plain
+from loader.text import size
+
+_DAYS = 1826
+_MAKE = """
+COPY (
+    SELECT
+        lpad(format('{{:x}}', n // 1000000), 32, '0') AS stream, n + 1 AS seq,
+        TIMESTAMPTZ '2021-01-01 00:00:00Z' + to_microseconds(n * {step}) AS executed_at,
+        'bybit' AS exchange, 'S' || n % 40 || '/USDT:USDT' AS symbol,
+        CAST(n // 80 * 40 + n % 40 AS VARCHAR) AS position_id, n % 7 AS signal_id,
+        CASE WHEN n // 40 % 2 = 0 THEN 'buy' ELSE 'sell' END AS side, 'MARKET' AS order_type, 'o' || n AS order_id,
+        't' || n AS trade_id, NULL::VARCHAR AS reason, NULL::BOOLEAN AS estimated,
+        CAST(1 + n % 80 % 40 % 13 AS DECIMAL(38, 18)) AS executed_qty,
+        CAST(100 + hash(n) % 100000 / 10000 AS DECIMAL(38, 18)) AS price, NULL::DECIMAL(38, 18) AS average_price,
+        NULL::DECIMAL(38, 18) AS contract_size, CAST('0.05' AS DECIMAL(38, 18)) AS fee, 'USDT' AS fee_currency,
+        NULL::VARCHAR AS fees
+    FROM range({first}, {last}) AS made(n)
+) TO '{file}' (FORMAT parquet, COMPRESSION zstd)
+"""
+
+
+def make(folder: Path, trades: int) -> list[Path]:
+    """The files of so many trades, of five years."""
+    step = _DAYS * 86_400_000_000 // trades
+    files = []
+    with duckdb.connect() as duck:
+        duck.execute("SET TimeZone = 'UTC'")
+        for day in range(_DAYS):
+            first, last = trades * day // _DAYS, trades * (day + 1) // _DAYS
+            file = folder / f"{day:04}.parquet"
+            duck.execute(_MAKE.format(first=first, last=last, step=step, file=file))
+            files.append(file)
+    return files
+
+
+def on_duckdb(files: list[Path], asked: Asked) -> Metrics:
+    """As ``tradetrail metrics`` has it of raw files, of these instead."""
+    with tempfile.TemporaryDirectory() as spill, duckdb.connect() as duck:
+        duck.execute(f"SET TimeZone = 'UTC'; SET temp_directory = '{spill}'; SET memory_limit = '4GB'")
+        duck.execute(statements.load("load/checks.sql")["setup"])
+        duck.execute(statements.load("views/records.sql")["setup"])
+        duck.execute(statements.load("metrics/duckdb.sql")["setup"])
+        duck.execute(f"CREATE VIEW trades AS SELECT * FROM read_parquet({[str(file) for file in files]})")
+        found = duck.execute(figures("duckdb", asked.by, asked.since, asked.until))
+        names = [column[0] for column in found.description or ()]
+        return from_rows([dict(zip(names, row, strict=True)) for row in found.fetchall()], asked)
+
+
+def measured(work: Callable[[], Metrics]) -> tuple[float, Any]:
+    """Seconds, and the answer as JSON has it."""
+    began = time.monotonic()
+    found = work()
+    return time.monotonic() - began, (plain(found.total), plain(list(found.by)))
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--millions", type=float, nargs="+", default=[1.0, 5.0, 20.0])
+    arguments.add_argument("--master", default="local-cluster[2,1,4096]")
+    arguments.add_argument("--engine", choices=["duckdb", "spark", "both"], default="both")
+    given = arguments.parse_args()
+    asked = Asked("month")
+    for millions in given.millions:
+        with tempfile.TemporaryDirectory() as folder:
+            files = make(Path(folder), int(millions * 1_000_000))
+            print(f"{millions:g} million trades, {size(sum(file.stat().st_size for file in files))}", flush=True)
+            answers = []
+            if given.engine != "spark":
+                seconds, answer = measured(lambda files=files: on_duckdb(files, asked))  # type: ignore[misc]
+                print(f"  DuckDB {seconds:8.1f} s", flush=True)
+                answers.append(answer)
+            if given.engine != "duckdb":
+                from loader import spark
+
+                with spark.session(given.master) as session:
+                    for run in ("first", "warm"):
+                        seconds, answer = measured(
+                            lambda files=files: spark.from_dataset(session, files, asked)  # type: ignore[misc]
+                        )
+                        print(f"  Spark  {seconds:8.1f} s ({run})", flush=True)
+                        answers.append(answer)
+            if any(answer != answers[0] for answer in answers):
+                raise SystemExit("the engines do not agree")
+
+
+if __name__ == "__main__":
+    main()
