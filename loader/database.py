@@ -339,6 +339,8 @@ async def _open(dsn: str, deadline_s: float, application_name: str) -> Any:
         for setting in _LOOK_FOR_CLIENT:
             with suppress(asyncpg.PostgresError):
                 await connection.execute(setting)
+            if connection.is_closed():  # to asyncpg, that the connection is lost is PostgreSQL's error like others
+                raise ConnectionResetError("the connection was lost")
     except BaseException:
         connection.terminate()
         raise

@@ -156,6 +156,8 @@ def test_a_record_of_the_past_has_both_times(audit: AuditLog, log: Path, moment:
 
 
 def test_nothing_it_is_given_is_raised_or_lost(audit: AuditLog, log: Path) -> None:
+    """E17: it is written as what can be said of it."""
+
     class Odd:
         def __repr__(self) -> str:
             raise RuntimeError
@@ -351,6 +353,7 @@ def rotated(audit: AuditLog, number: str) -> None:
 
 
 def test_without_descriptors_it_goes_on_in_the_old_segment(log: Path) -> None:
+    """E22: and rotates once it can."""
     run(
         """
         import os, resource, sys
@@ -406,6 +409,7 @@ def test_many_threads_leave_whole_lines_in_the_order_of_their_seqs(log: Path) ->
 
 
 def test_a_storm_of_signals_whose_handler_logs(log: Path) -> None:
+    """E7: no deadlock, nothing lost, no number twice."""
     handled: list[int] = []
     with AuditLog(log, **{**SMALL, "ring_bytes": 1024 * 1024}) as audit:
         before = signal.signal(signal.SIGALRM, lambda *_: handled.append(audit.event("signal")))
@@ -431,7 +435,7 @@ def test_a_handler_that_closes_and_exits_while_the_bot_logs(log: Path) -> None:
             """
             import signal, sys, threading
             from emitter import AuditLog
-            audit = AuditLog(sys.argv[1], ring_bytes=1 << 20)
+            audit = AuditLog(sys.argv[1], ring_bytes=32 << 20)
             def stop(*_):
                 assert audit.close(10.0)
                 stats = audit.stats()
@@ -526,6 +530,7 @@ def test_losses_that_no_longer_fit_are_declared_at_the_end(log: Path, monkeypatc
 
 
 def test_two_logs_in_one_process_and_two_in_another(log: Path) -> None:
+    """F21: in one directory, under one name."""
     first, second = AuditLog(log, **SMALL), AuditLog(log, **SMALL)
     code = """
         import sys
@@ -571,6 +576,7 @@ def in_child(work: Callable[[], None]) -> int:
 
 
 def test_a_forked_child_has_a_stream_of_its_own(log: Path) -> None:
+    """E9: and the parent's records are not written twice."""
     audit = AuditLog(log, **{**SMALL, "flush_interval_ms": 200, "fsync_interval_ms": 10_000})
     for _ in range(10):
         audit.event("parent")  # still in the ring when it forks
@@ -588,6 +594,7 @@ def test_a_forked_child_has_a_stream_of_its_own(log: Path) -> None:
 
 
 def test_a_child_that_never_logs_leaves_no_file_and_closes_no_file_of_others(log: Path, tmp_path: Path) -> None:
+    """E10: however it ends."""
     closed = AuditLog(log, **SMALL)
     closed.event("x")
     assert closed.close()
@@ -621,6 +628,7 @@ def links() -> list[str]:
 
 
 def test_forks_while_other_threads_log(log: Path) -> None:
+    """E9: no child inherits a lock that nobody will let go of."""
     audit = AuditLog(log, **{**SMALL, "ring_bytes": 1024 * 1024, "segment_max_bytes": 2000})
     stop = threading.Event()
     counts = [0, 0]
@@ -652,6 +660,7 @@ def test_forks_while_other_threads_log(log: Path) -> None:
 
 
 def test_multiprocessing_closes_its_workers_streams(log: Path, tmp_path: Path) -> None:
+    """E11: forked, spawned, and by a fork server."""
     script = tmp_path / "bot.py"
     script.write_text(
         textwrap.dedent(
@@ -700,6 +709,7 @@ ENDS = {
 
 @pytest.mark.parametrize("end", ENDS)
 def test_an_end_without_close_writes_everything(log: Path, end: str) -> None:
+    """E12, E15: two thousand records that wait, and each way to end that Python sees."""
     code, status = ENDS[end]
     done = run(
         f"""
@@ -721,7 +731,7 @@ def test_an_end_without_close_writes_everything(log: Path, end: str) -> None:
 
 
 def test_calls_after_the_end_are_counted_and_say_nothing(log: Path) -> None:
-    """An atexit handler registered before the emitter was imported runs after it has closed; threads run on."""
+    """E13, E28: an atexit handler registered before the emitter was imported runs after it closed; threads run on."""
     done = run(
         """
         import atexit, sys, threading
@@ -770,6 +780,7 @@ def test_a_log_that_was_dropped_is_closed_at_the_end(log: Path) -> None:
 
 
 def test_a_ring_that_others_removed_is_told(log: Path) -> None:
+    """E27: by ``stats()``; what is logged goes on into the file."""
     with AuditLog(log, **SMALL) as audit:
         Path(f"/dev/shm/tradetrail.{audit.stats().stream}.ring").unlink()
         assert audit.stats().ring_unlinked
@@ -779,6 +790,7 @@ def test_a_ring_that_others_removed_is_told(log: Path) -> None:
 
 
 def test_a_directory_removed_under_the_writer_is_made_again(log: Path) -> None:
+    """F14: what was not synced is written there anew."""
     audit = AuditLog(log, **{**SMALL, "fsync_interval_ms": 60_000, "flush_interval_ms": 1000})
     for path in log.iterdir():
         path.unlink()
@@ -798,6 +810,7 @@ def test_a_directory_removed_under_the_writer_is_made_again(log: Path) -> None:
 
 
 def test_a_directory_that_cannot_be_made_again_costs_declared_losses_only(log: Path) -> None:
+    """F14: for as long as that lasts."""
     audit = AuditLog(log, **{**SMALL, "ring_bytes": 16 * 1024, "fsync_interval_ms": 2})
     for path in log.iterdir():
         path.unlink()
