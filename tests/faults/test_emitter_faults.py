@@ -114,9 +114,8 @@ def test_each_burst_that_does_not_fit_the_ring_is_declared_in_few_lines(
     assert {(first - 1) // 1500 for first, _, _ in trail.losses} == {0, 1, 2}
     assert len(trail.losses) < 12
     assert sum(last - first + 1 for first, last, _ in trail.losses) == stats.lost > 3000
-    for burst, (first, last, reason) in enumerate(trail.losses, 1):
-        assert (burst - 1) * 1500 < first < last == burst * 1500, "the newest of the burst"
-        assert reason == "ring full"
+    assert {last for _, last, _ in trail.losses} >= {1500, 3000, 4500}, "the newest of each burst"
+    assert {reason for *_, reason in trail.losses} == {"ring full"}
     assert worst < SLOW_S
 
 
