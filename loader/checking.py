@@ -70,7 +70,7 @@ class Checking:
                 begun.popleft()
                 begun.append(asyncio.create_task(one()))
                 try:
-                    await _in(self._checking, _follow, prepared, known)
+                    await asyncio.to_thread(_follow, prepared, known)  # the checks ahead keep their own threads busy
                     yield prepared
                 finally:
                     prepared.discard()

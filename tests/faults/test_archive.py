@@ -28,6 +28,7 @@ from ..contents import all_loaded
 from ..disks import grow, small_tmpfs
 from ..integration.test_archive import NOTHING, asked, load, make, packed, raw, rules, same_in_parquet
 from ..processes import Bot, Command, _command, _fork
+from ..watching import until
 
 # What changes what a kill leaves behind, as Python tells its audit hooks before it is done.
 STEPS = ("os.rename", "os.remove", "os.link", "os.mkdir", "os.truncate")
@@ -161,8 +162,7 @@ class asking:  # noqa: N801  used as a function
 
     def __enter__(self) -> Any:
         self._process.start()
-        while not self._said.exists() and self._process.is_alive():
-            time.sleep(0.01)
+        until(lambda: self._said.exists() or not self._process.is_alive())
         return self._process
 
     def __exit__(self, *_: object) -> None:
