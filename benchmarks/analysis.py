@@ -92,7 +92,7 @@ def main() -> None:
                 print(f"  DuckDB {seconds:8.1f} s", flush=True)
                 answers.append(answer)
             if given.engine != "duckdb":
-                from loader import spark
+                from loader.spark import metrics as spark
 
                 with spark.session(given.master) as session:
                     for run in ("first", "warm"):

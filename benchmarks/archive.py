@@ -24,10 +24,10 @@ import duckdb
 import orjson
 
 from emitter.segments import SegmentName, footer_line, header_line, new_stream, timestamp
-from loader.archive_pack import pack
-from loader.archive_parquet import FOLDER, Dataset, batched
-from loader.archive_views import script
-from loader.archives import FOLDER as ARCHIVE
+from loader.archive.files import FOLDER as ARCHIVE
+from loader.archive.pack import pack
+from loader.archive.parquet import FOLDER, Dataset, batched
+from loader.archive.views import script
 from loader.inventory import SegmentFile, take_inventory
 from loader.query import RawLog
 

@@ -13,8 +13,8 @@ import orjson
 from emitter.records import AUDIT_LOST, CONTROL_EVENTS
 
 from . import otlp
-from .archive_locks import reading
-from .archives import blocks
+from .archive.files import blocks
+from .archive.locks import reading
 from .errors import UsageError
 from .exact import parse
 from .inventory import Inventory, SegmentFile, take_inventory

@@ -21,7 +21,7 @@ from emitter.segments import (
     read_header,
 )
 
-from .archives import FOLDER, archives_in, lost_folder, whole_lines
+from .archive.files import FOLDER, archives_in, lost_folder, whole_lines
 from .errors import EnvironmentFault, UsageError
 from .spool import harmless
 from .tail import NO_TEXT, is_text

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from emitter.segments import SegmentName
 
-from .archives import SUFFIXES
+from .archive.files import SUFFIXES
 from .errors import EnvironmentFault, UsageError
 
 

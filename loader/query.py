@@ -18,8 +18,8 @@ from typing import Any, Self, TypeVar
 import duckdb
 
 from . import statements
-from .archive_locks import reading
-from .archives import FOLDER, unpack
+from .archive.files import FOLDER, unpack
+from .archive.locks import reading
 from .errors import EnvironmentFault, UsageError
 from .inventory import Inventory, SegmentFile, is_living, take_inventory
 from .raw_views import VIEWS, common_setup, quoted, views

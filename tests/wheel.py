@@ -24,9 +24,9 @@ IN_WHEEL = (
     "loader/sql/load/merge.sql",
     "loader/sql/migrations/0001_schema.sql",
     "loader/sql/report/report.sql",
-    "loader/templates/report.html.j2",
-    "loader/templates/report.css",
-    "loader/templates/report.js",
+    "loader/report/templates/report.html.j2",
+    "loader/report/templates/report.css",
+    "loader/report/templates/report.js",
     "loader/examples/bot.py",
     "loader/examples/tradetrail-watch.service",
 )

@@ -11,13 +11,13 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from ..archive import Done
-from ..archive import archive as archive_log
-from ..archive_choice import names_of, read_loaded
-from ..archive_restore import Restored, asked_of
-from ..archive_restore import restore as restore_segments
-from ..archive_views import script
-from ..archives import FOLDER, archives_in
+from ..archive.archiving import Done
+from ..archive.archiving import archive as archive_log
+from ..archive.choice import names_of, read_loaded
+from ..archive.files import FOLDER, archives_in
+from ..archive.restore import Restored, asked_of
+from ..archive.restore import restore as restore_segments
+from ..archive.views import script
 from ..ending import run
 from ..errors import UsageError
 from ..options import DEFAULT_DIRECTORY, EMBEDDED, Directory, Dsn, Json, database_at, example

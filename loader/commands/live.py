@@ -12,11 +12,11 @@ from rich.console import Console
 from ..dsn import describe
 from ..ending import run
 from ..errors import TransientError, UsageError
-from ..live import Feed
-from ..live_database import DatabaseFeed
-from ..live_frame import frame
-from ..live_logs import LogFeed
-from ..live_screen import keep_showing
+from ..live.database import DatabaseFeed
+from ..live.frame import frame
+from ..live.logs import LogFeed
+from ..live.looks import Feed
+from ..live.screen import keep_showing
 from ..options import DEFAULT_DIRECTORY, EMBEDDED, Directory, Dsn, Source, database_at, example, source_of
 from ..show import console
 

@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from ..database import Database
-from ..dataset import trade_files
 from ..ending import run
 from ..errors import EnvironmentFault, UsageError
 from ..metrics import Asked, Figures, Metrics, from_database, from_logs, store
@@ -33,6 +32,7 @@ from ..options import (
 from ..progress import progress
 from ..round_trips import LABELS
 from ..show import Lines, cell, console, fitting, plain, print_json, stacked, table
+from ..spark.dataset import trade_files
 from ..text import count, visible
 
 _SHOWN_GROUPS = 100
@@ -138,7 +138,7 @@ def _check_engine(engine: str | None, master: str | None, source: str | None) ->
 def _from_spark(directory: Path, master: str | None, asked: Asked, told: Callable[[str], None]) -> Metrics:
     files = trade_files(directory)
     try:
-        from .. import spark
+        from ..spark import metrics as spark
     except ImportError as error:
         missing = (error.name or str(error)).partition(".")[0]
         raise EnvironmentFault(f"--engine spark needs {missing}: pip install 'tradetrail[spark]'") from error

@@ -16,7 +16,7 @@ from ..errors import EnvironmentFault
 from ..inventory import segments_in
 from ..options import DEFAULT_DIRECTORY, Directory, Dsn, Json, Source, database_at, example, moment_of, source_of
 from ..progress import progress
-from ..reconcile import Asked, Emitted, Finding, Reconciliation, check_readable_twice
+from ..reconcile.reconcile import Asked, Emitted, Finding, Reconciliation, check_readable_twice
 from ..show import cell, console, print_json, table
 from ..text import count, visible
 from ..workspace import workspace

@@ -11,7 +11,7 @@ from typing import Annotated, Any, BinaryIO
 import typer
 from rich.text import Text
 
-from .. import rejects, statements
+from .. import statements
 from ..database import Database
 from ..ending import run
 from ..errors import UsageError
@@ -30,8 +30,9 @@ from ..options import (
     moment_of,
 )
 from ..progress import progress
-from ..rejects import Asked
-from ..retry import Retry
+from ..rejects import rejects
+from ..rejects.rejects import Asked
+from ..rejects.retry import Retry
 from ..show import console, moment, print_findings, print_json, table
 from ..text import count, one_line, visible
 from ..totals import Totals

@@ -28,8 +28,8 @@ from ..options import (
     source_of,
 )
 from ..progress import progress
-from ..report import Report, Told, from_database, from_logs
-from ..report_sql import Scope
+from ..report.report import Report, Told, from_database, from_logs
+from ..report.sql import Scope
 from ..show import console, print_json
 from ..text import size
 
@@ -103,7 +103,7 @@ def _page(
 def _drawing() -> ModuleType:
     """What makes the page; its libraries are no part of the loader's."""
     try:
-        from .. import report_page
+        from ..report import page as report_page
     except ImportError as error:
         missing = (error.name or str(error)).partition(".")[0]
         raise EnvironmentFault(f"a report needs {missing}: pip install 'tradetrail[report]'") from error

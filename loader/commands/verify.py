@@ -11,17 +11,17 @@ from rich.text import Text
 
 from emitter.seal import Seal, read_seal
 
-from ..archive_locks import reading
+from ..archive.locks import reading
 from ..errors import EnvironmentFault, UsageError
-from ..files import take_files
-from ..findings import Finding
-from ..head import Head, take_head
 from ..options import DEFAULT_DIRECTORY, EMBEDDED, Directory, Dsn, Json, completing, database_at, example, meant
 from ..progress import progress
-from ..rule_book import described
 from ..show import cell, console, print_json, table
-from ..verify import Verdict
-from ..verify import verify as run_checks
+from ..verify.files import take_files
+from ..verify.findings import Finding
+from ..verify.head import Head, take_head
+from ..verify.rule_book import described
+from ..verify.verify import Verdict
+from ..verify.verify import verify as run_checks
 
 _SHOWN_OF_A_RULE = 3
 _PROSE = 100

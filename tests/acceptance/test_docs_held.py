@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from emitter.settings import ENVIRONMENT, LOADER_VARIABLES, EmitterSettings
-from loader.rule_book import described
 from loader.rules import read_rules
+from loader.verify.rule_book import described
 
 from ..documents import PAGES, README, ROOT, Block, Page
 

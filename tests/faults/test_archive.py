@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from loader.archive import archive
-from loader.archive_locks import removing
-from loader.archive_restore import restore
-from loader.verify import verify
+from loader.archive.archiving import archive
+from loader.archive.locks import removing
+from loader.archive.restore import restore
+from loader.verify.verify import verify
 
 from ..bots import tmpfs_folder
 from ..command import answer, one_line, tradetrail

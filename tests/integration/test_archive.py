@@ -20,22 +20,22 @@ import zstandard
 
 from emitter import AuditLog
 from emitter.segments import Void
-from loader.archive import READ, archive
-from loader.archive_choice import IN_USE, NOT_LOADED, REPLACED, UNFINISHED
-from loader.archive_locks import archiving, reading, removing
-from loader.archive_manifest import read_manifest
-from loader.archive_views import script
+from loader.archive.archiving import READ, archive
+from loader.archive.choice import IN_USE, NOT_LOADED, REPLACED, UNFINISHED
+from loader.archive.locks import archiving, reading, removing
+from loader.archive.manifest import read_manifest
+from loader.archive.views import script
 from loader.cli import run
 from loader.database import Database
-from loader.files import take_files
-from loader.head import Head, take_head
 from loader.load import Loader
 from loader.metrics import Asked, from_logs
 from loader.query import RawLog
-from loader.rule_book import BUILT_IN
 from loader.settings import LoadSettings
 from loader.totals import Totals
-from loader.verify import Verdict, verify
+from loader.verify.files import take_files
+from loader.verify.head import Head, take_head
+from loader.verify.rule_book import BUILT_IN
+from loader.verify.verify import Verdict, verify
 
 from ..bots import Bot, ended
 from ..command import answer, one_line, tradetrail
@@ -563,7 +563,7 @@ def test_only_one_archives_at_a_time(loaded: Path, dsn: str) -> None:
 
 
 def test_nothing_is_removed_while_somebody_reads(loaded: Path, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loader.archive_locks._REMOVER_WAITS_S", 0.05)
+    monkeypatch.setattr("loader.archive.locks._REMOVER_WAITS_S", 0.05)
     before = raw(loaded)
     with RawLog(loaded) as opened:
         done = archive(loaded, dsn, keep=NOTHING)

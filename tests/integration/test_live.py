@@ -22,9 +22,9 @@ import pytest
 
 from emitter import AuditLog
 from emitter.segments import Void
-from loader.live import Seen
-from loader.live_database import DatabaseFeed
-from loader.live_logs import LogFeed
+from loader.live.database import DatabaseFeed
+from loader.live.logs import LogFeed
+from loader.live.looks import Seen
 
 from ..command import FILL, ORDER, SCRIPT, emit, environment, one_line, tradetrail
 from ..faults.proxy import Proxy

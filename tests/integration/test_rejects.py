@@ -17,11 +17,11 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 
 from emitter.segments import control_line
-from loader import rejects
 from loader.database import Database
 from loader.load import Loader
-from loader.rejects import Asked
-from loader.retry import Retry
+from loader.rejects import rejects
+from loader.rejects.rejects import Asked
+from loader.rejects.retry import Retry
 from loader.settings import LoadSettings
 from loader.statements import sql_dir
 from loader.totals import Totals
@@ -272,9 +272,9 @@ def _files(directory: Path) -> list[Path]:
 
 _CHILD = """
 import asyncio, sys
-from loader import rejects
-from loader.rejects import Asked
-from loader.retry import Retry
+from loader.rejects import rejects
+from loader.rejects.rejects import Asked
+from loader.rejects.retry import Retry
 
 rejects.PAGE_LINES = 5
 

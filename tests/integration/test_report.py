@@ -21,11 +21,11 @@ from loader.cli import run
 from loader.database import Database
 from loader.errors import UsageError
 from loader.metrics import Asked, Metrics, from_database
-from loader.report import from_logs
-from loader.report_bars import bars_between
-from loader.report_numbers import amount, duration, minute, percent, ratio
-from loader.report_page import page as render
-from loader.report_sql import CURVE_BINS, WHOLE_CURVE, Scope
+from loader.report.bars import bars_between
+from loader.report.numbers import amount, duration, minute, percent, ratio
+from loader.report.page import page as render
+from loader.report.report import from_logs
+from loader.report.sql import CURVE_BINS, WHOLE_CURVE, Scope
 from loader.show import plain
 
 from ..browser import PROGRAM, Browser

@@ -19,10 +19,10 @@ import pytest
 
 from emitter import AuditLog
 from loader.database import Database
-from loader.dataset import trade_files
 from loader.errors import EnvironmentFault, UsageError
 from loader.metrics import Asked, Metrics, from_database, from_logs
 from loader.show import plain
+from loader.spark.dataset import trade_files
 
 from ..command import one_line, tradetrail
 from ..fills import Fill, log
@@ -32,8 +32,8 @@ if shutil.which("java") is None:
 pytest.importorskip("sqlglot", reason="without the extra spark: make test-spark installs it")
 pytest.importorskip("pyspark", reason="without the extra spark: make test-spark installs it")
 
-from loader import spark
-from loader.spark_sql import translated
+from loader.spark import metrics as spark
+from loader.spark.sql import translated
 
 PEERS = Path(os.environ.get("TRADETRAIL_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data")) / "metrics"
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.filterwarnings("default")]

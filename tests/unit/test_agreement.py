@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loader import agreement
-from loader.row_text import BUCKET
+from loader.verify import agreement
+from loader.verify.row_text import BUCKET
 
 STREAMS = st.lists(st.sets(st.integers(1, 40), min_size=1), max_size=8)
 
