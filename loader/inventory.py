@@ -23,10 +23,12 @@ from emitter.segments import (
 
 from .archive.files import FOLDER, archives_in, lost_folder, whole_lines
 from .errors import EnvironmentFault, UsageError
-from .spool import harmless
+from .spool import MAX_LINE_BYTES, harmless
 from .tail import NO_TEXT, is_text
 
-_SEQ = re.compile(rb'\n\{"stream":"[0-9a-f]{32}","seq":([0-9]{1,18}),[^\n]*(?=\n)')
+# How a record's line begins.
+_HEAD = re.compile(rb'\n\{"stream":"[0-9a-f]{32}","seq":([0-9]{1,18}),')
+_MOST_OF_A_HEAD = 80
 _TAIL_BYTES = 256 * 1024
 _OF_ANOTHER = "its first line belongs to another segment than its name says"
 
@@ -142,19 +144,20 @@ def _look(path: Path, name: SegmentName, found: Inventory) -> str | None:
 def _look_archived(path: Path, name: SegmentName, found: Inventory) -> str | None:
     header, last, last_seq = None, b"", None
     size, whole, plain = 0, 0, True
-    for lines in whole_lines(path):
+    for lines in whole_lines(path, MAX_LINE_BYTES):
         if header is None:
             header = parse_header(lines[: lines.find(b"\n") + 1])
             if header is None:
                 return "its first line is no segment header"
             if _is_of_another(header, name):
                 return _OF_ANOTHER
+        inside = size > whole  # behind the beginning of a line that is too long
         size += len(lines)
         if lines.endswith(b"\n"):
-            whole, last = size, lines
-            plain = plain and harmless(lines)
-            for found_seq in _SEQ.finditer(b"\n" + lines[-_TAIL_BYTES:]):
-                last_seq = int(found_seq[1])
+            whole, last = size, lines[lines.find(b"\n") + 1 :] if inside else lines
+            plain = plain and not inside and harmless(lines)
+            seq = _last_seq(lines, len(lines), at_line_start=not inside)
+            last_seq = last_seq if seq is None else seq
     if header is None:
         return "its first line is no segment header"
     last = last[last.rfind(b"\n", 0, -1) + 1 :]
@@ -177,20 +180,26 @@ def _add(file: SegmentFile, found: Inventory) -> None:
 
 def _end(path: Path, size: int) -> tuple[int, int | None]:
     """(bytes up to the last line end, seq of the last whole record), looking back as far as it takes."""
-    wanted = _TAIL_BYTES
+    whole, stop = 0, size
     with path.open("rb") as file:
-        while True:
-            start = max(0, size - wanted)
+        while stop > 0:
+            start = max(0, stop - _TAIL_BYTES)
             file.seek(start)
-            tail = b"\n" * (start == 0) + file.read(size - start)
-            offset = start - (start == 0)
-            end = tail.rfind(b"\n") + 1
-            last = None
-            for last in _SEQ.finditer(tail, 0, end):  # noqa: B007  the last one is wanted
-                pass
-            if (last and end) or start == 0:
-                return offset + end, int(last[1]) if last else None
-            wanted *= 4
+            tail = file.read(min(stop + _MOST_OF_A_HEAD, size) - start)  # a head may reach into what was read before
+            whole = whole or (start + tail.rfind(b"\n") + 1 if b"\n" in tail else 0)
+            if (seq := _last_seq(tail, whole - start, at_line_start=start == 0)) is not None:
+                return whole, seq
+            stop = start
+    return whole, None
+
+
+def _last_seq(data: bytes, end: int, *, at_line_start: bool) -> int | None:
+    """The seq of the last record that begins before ``end``, where a line ends."""
+    seq = None
+    for head in _HEAD.finditer(b"\n" * at_line_start + data):
+        if head.start() - at_line_start < end - 1:
+            seq = int(head[1])
+    return seq
 
 
 def is_living(path: Path) -> bool:

@@ -25,7 +25,7 @@ from .inventory import Inventory, SegmentFile, is_living, take_inventory
 from .raw_views import VIEWS, common_setup, quoted, views
 from .select_sql import in_order, selected
 from .settings import MIB
-from .spool import batches, harmless
+from .spool import MAX_LINE_BYTES, batches, harmless
 from .tail import Pending
 from .workspace import workspace
 
@@ -254,7 +254,7 @@ def _is_plain(path: Path) -> bool:
     """Whether DuckDB can read the file as it is."""
     with path.open("rb") as file:
         while lines := file.read(_SCAN_BYTES):
-            lines += file.readline()
+            lines += file.readline(MAX_LINE_BYTES + 1)
             if not harmless(lines):
                 return False
     return True

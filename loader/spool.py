@@ -1,7 +1,8 @@
 """The spool: new bytes of segments, cut to whole lines and brought together as batches.
 
 A batch is a file of lines made of parts: ranges of segments. Lines that would disturb a reader of text (not UTF-8,
-control characters, too long) are kept aside, whole, and an empty line stands in for them.
+control characters, too long) are kept aside, and an empty line stands in for them. They are kept whole, up to
+``MAX_KEPT_BYTES``: memory is bounded whatever lies in the directory.
 """
 
 from __future__ import annotations
@@ -18,12 +19,17 @@ from .tail import Pending
 
 # Longer lines are rejected whole. The emitter's own limit is 64 KiB unless its settings say more.
 MAX_LINE_BYTES = 1024 * 1024
+# Of a rejected line that is longer, its beginning is kept, and its length is said: all of it stands in its segment.
+MAX_KEPT_BYTES = 8 * 1024 * 1024
 _READ_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class OddLine:
-    """A line that is not in the spool: its number in the batch, what it was, and the rule it breaks (if any)."""
+    """A line that is not in the spool: its number in the batch, what it was, and the rule it breaks (if any).
+
+    ``length`` is that of the line in its segment, in bytes; ``raw`` holds at most ``MAX_KEPT_BYTES`` of it.
+    """
 
     n: int
     raw: str
@@ -71,7 +77,7 @@ def batches(
         while start < item.size:
             room = batch_bytes - (batch.bytes if batch else 0)
             try:
-                data = _whole_lines(item, start, room)
+                data, stop = _whole_lines(item, start, room)
             except OSError as error:
                 if problems is not None:
                     problems[str(item.name)] = f"could not be read from byte {start} on: {error.strerror}"
@@ -82,8 +88,8 @@ def batches(
                 fd, path = tempfile.mkstemp(".jsonl", "batch-", folder)
                 os.close(fd)
                 batch = Spooled(Path(path))
-            _add(batch, item, start, data, last_seq)
-            start += len(data)
+            _add(batch, item, start, stop, data, last_seq)
+            start = stop
             last_seq = None  # the batch before this one knows it
             # At most one part of a segment in a batch: its row in the ledger is one step.
             if start < item.size or batch.bytes >= batch_bytes * 3 // 4:
@@ -93,21 +99,25 @@ def batches(
         yield batch
 
 
-def _whole_lines(item: Pending, start: int, room: int) -> bytes:
-    """Whole lines from ``start`` on: about ``room`` bytes, or the one line that is longer."""
+def _whole_lines(item: Pending, start: int, room: int) -> tuple[bytes, int]:
+    """Whole lines from ``start`` on, about ``room`` bytes, or the one line that is longer; and where they end.
+
+    Of a line that is far longer, its beginning and its line end.
+    """
     fd = os.open(item.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        wanted = min(room, item.size - start) if room > 0 else 1
-        data = _read(fd, start, wanted)
-        end = data.rfind(b"\n") + 1
-        while end == 0 and start + len(data) < item.size:
-            more = _read(fd, start + len(data), min(_READ_BYTES, item.size - start - len(data)))
-            if not more:
-                break
-            found = more.find(b"\n") + 1
-            end = len(data) + found if found else 0
-            data += more
-        return data[:end]
+        data = _read(fd, start, min(room, item.size - start) if room > 0 else 1)
+        if end := data.rfind(b"\n") + 1:
+            return data[:end], start + end
+        line, stop = bytearray(data), start + len(data)
+        while more := _read(fd, stop, min(_READ_BYTES, item.size - stop)):
+            end = more.find(b"\n") + 1
+            stop += end or len(more)
+            if len(line) <= MAX_KEPT_BYTES:
+                line += more[: end or len(more)]
+            if end:
+                return bytes(line) if line.endswith(b"\n") else bytes(line) + b"\n", stop
+        return b"", start
     finally:
         os.close(fd)
 
@@ -121,14 +131,15 @@ def _read(fd: int, offset: int, count: int) -> bytes:
     return b"".join(parts)
 
 
-def _add(batch: Spooled, item: Pending, start: int, data: bytes, last_seq: int | None) -> None:
+def _add(batch: Spooled, item: Pending, start: int, stop: int, data: bytes, last_seq: int | None) -> None:
     lines = data.count(b"\n")
     first_line = batch.lines + 1
-    batch.parts.append(Part(item.name, item.header, start, start + len(data), first_line, lines, batch.bytes, last_seq))
-    text = data if harmless(data) else _set_odd_aside(data, first_line, batch.odd)
+    batch.parts.append(Part(item.name, item.header, start, stop, first_line, lines, batch.bytes, last_seq))
+    cut = stop - start - len(data)
+    text = data if harmless(data) else _set_odd_aside(data, first_line, batch.odd, cut)
     with batch.path.open("ab") as file:
         file.write(text)
-    batch.bytes += len(data)
+    batch.bytes += stop - start
     batch.lines += lines
 
 
@@ -150,27 +161,43 @@ def harmless(data: bytes) -> bool:
     return True
 
 
-def _set_odd_aside(data: bytes, first_line: int, odd: list[OddLine]) -> bytes:
+def _set_odd_aside(data: bytes, first_line: int, odd: list[OddLine], cut: int) -> bytes:
+    """Lines with an empty one for each odd one, which goes to ``odd``; ``cut`` bytes of the only one are not here."""
     kept = []
     for n, line in enumerate(data.split(b"\n")[:-1], first_line):
-        if harmless(line) and len(line) <= MAX_LINE_BYTES:
+        if len(line) <= MAX_LINE_BYTES and harmless(line):
             kept.append(line)
             continue
-        why, detail = None, ""
-        stand_in = b""
-        try:
-            text = line.decode("utf-8")
-        except UnicodeDecodeError:
-            why = "not_utf8"
-        else:
-            if len(line) > MAX_LINE_BYTES:
-                why, detail = "line_too_long", str(MAX_LINE_BYTES)
-            elif harmless(line[:-1]) and line.endswith(b"\r"):
-                stand_in = line[:-1]  # a line end of another system: no fault
-            else:
-                why = "not_json"
-        exact = why is None or (why != "not_utf8" and b"\0" not in line)
-        raw = text if exact else line.decode("utf-8", "replace").replace("\0", "\ufffd")
-        odd.append(OddLine(n, raw, None if exact else r"\x" + line.hex(), len(line), why, detail))
+        length = len(line) + cut
+        stand_in, found = _odd_line(n, line if length <= MAX_KEPT_BYTES else _beginning(line), length)
+        odd.append(found)
         kept.append(stand_in)
     return b"\n".join(kept) + b"\n"
+
+
+def _odd_line(n: int, line: bytes, length: int) -> tuple[bytes, OddLine]:
+    """What stands in for a line, and the line."""
+    why, detail, stand_in = None, "", b""
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError:
+        why = "not_utf8"
+    else:
+        if length > len(line):
+            why = "line_too_long"
+            detail = f"{MAX_LINE_BYTES} bytes: {length}, of which the first {len(line)} are kept here"
+        elif length > MAX_LINE_BYTES:
+            why, detail = "line_too_long", f"{MAX_LINE_BYTES} bytes"
+        elif harmless(line[:-1]) and line.endswith(b"\r"):
+            stand_in = line[:-1]  # a line end of another system: no fault
+        else:
+            why = "not_json"
+    exact = why is None or (why != "not_utf8" and b"\0" not in line)
+    raw = text if exact else line.decode("utf-8", "replace").replace("\0", "\ufffd")
+    return stand_in, OddLine(n, raw, None if exact else r"\x" + line.hex(), length, why, detail)
+
+
+def _beginning(line: bytes) -> bytes:
+    """The first ``MAX_KEPT_BYTES`` of a line, without a last character, which might be cut in two."""
+    line = line[:MAX_KEPT_BYTES]
+    return line[: next(-at for at in range(1, 5) if line[-at] & 0xC0 != 0x80 or at == 4)]

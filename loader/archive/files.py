@@ -24,7 +24,8 @@ from emitter.segments import SegmentName, open_regular
 FOLDER = "archive"
 # Where there are several of a segment, the one that is read fastest.
 SUFFIXES = (".zst", ".gz")
-_READ_BYTES = 128 * 1024
+# So little at once, as four bytes of zstd may stand for 128 KiB, and a decompressor gives all of them at once.
+_ZST_BYTES = 2048
 _BLOCK_BYTES = 4 * 1024 * 1024
 
 
@@ -97,8 +98,11 @@ def blocks(path: Path) -> Iterator[bytes]:
             raise OSError(errno.EIO, "is an archive that was cut off", str(path)) from error
 
 
-def whole_lines(path: Path) -> Iterator[bytes]:
-    """As :func:`blocks`, each of them whole lines; what stands behind the last line end comes last."""
+def whole_lines(path: Path, most: int) -> Iterator[bytes]:
+    """As :func:`blocks`, each of them whole lines; what stands behind the last line end comes last.
+
+    A line that is longer than ``most`` bytes, and than a block, comes in pieces, of which only the last ends a line.
+    """
     rest = b""
     for block in blocks(path):
         end = block.rfind(b"\n") + 1
@@ -107,6 +111,9 @@ def whole_lines(path: Path) -> Iterator[bytes]:
             rest = block[end:]
         else:
             rest += block
+            if len(rest) > most:
+                yield rest
+                rest = b""
     if rest:
         yield rest
 
@@ -126,7 +133,7 @@ def _zst(file: BinaryIO) -> Iterator[bytes]:
     """All frames, one behind the other; zstandard's own reader would not notice that the last one is cut off."""
     whole, rest = False, b""
     frame = zstandard.ZstdDecompressor().decompressobj()
-    while data := rest or file.read(_READ_BYTES):
+    while data := rest or file.read(_ZST_BYTES):
         yield frame.decompress(data)
         whole, rest = frame.eof, frame.unused_data
         if whole:

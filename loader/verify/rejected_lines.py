@@ -11,10 +11,13 @@ from .. import statements
 from ..archive.files import opened as open_segment
 from ..database import Database
 from ..rejects.rejects import exact
+from ..spool import MAX_KEPT_BYTES
 from .files import File, Files
 from .findings import Findings
 
 _AT_ONCE = 2000
+# Such a beginning may lack a character.
+_CHARACTER_BYTES = 4
 
 
 async def check_rejects(database: Database, files: Files, findings: Findings) -> None:
@@ -36,7 +39,9 @@ async def check_rejects(database: Database, files: Files, findings: Findings) ->
 
 
 def _stands(row: Mapping[str, Any], file: File, opened: dict[str, BinaryIO], stack: contextlib.ExitStack) -> bool:
-    wanted = exact(dict(row)) + b"\n"
+    wanted = exact(dict(row))
+    if len(wanted) < MAX_KEPT_BYTES - _CHARACTER_BYTES:
+        wanted += b"\n"  # of a longer line its beginning is kept
     start = row["byte_offset"]
     if start + len(wanted) > (file.size if file.void is None else min(file.size, file.void)):
         return True  # what became of the file is said elsewhere

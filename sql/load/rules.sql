@@ -13,7 +13,7 @@ why = 'not_utf8'
 -- rule: line_too_long
 -- for: line
 -- severity: reject
--- says: the line is longer than {value} bytes
+-- says: the line is longer than {value}
 -- value: detail
 why = 'line_too_long'
 

@@ -19,6 +19,7 @@ from emitter.segments import new_stream
 from loader.database import Database
 from loader.load import Loader
 from loader.settings import LoadSettings
+from loader.spool import MAX_KEPT_BYTES
 from loader.totals import Totals
 
 from ..bots import Bot, recovered
@@ -162,6 +163,34 @@ async def test_a_line_of_8_mb_is_one_reject_and_the_others_load(dsn: str, log: P
     assert (totals.events, totals.rejected) == (100, 1)
     async with await Database.connect(dsn) as database:
         assert await agreement(database) == 101
+
+
+async def test_of_a_line_longer_than_memory_should_hold_the_beginning_is_kept_and_the_rest_is_pointed_at(
+    dsn: str, log: Path
+) -> None:
+    """L25: 30 MB in one line, in letters of two bytes: one reject that says its length and place; the others load."""
+    lines = [line(seq, "ping", {"n": seq}) for seq in range(1, 102)]
+    lines[50] = lines[50].replace(b'{"n":51}', b'{"text":"' + "\u00e9".encode() * 15_000_000 + b'"}')
+    path = segment(log, lines)
+    totals = await take(dsn, log)
+    assert (totals.events, totals.rejected) == (100, 1)
+    async with await Database.connect(dsn) as database:
+        (row,) = await database.fetch("SELECT byte_offset, raw, reasons FROM monitoring.audit_rejects")
+        assert await agreement(database) == 101
+    kept = row["raw"].encode()
+    assert path.read_bytes()[row["byte_offset"] :].startswith(kept)
+    assert MAX_KEPT_BYTES - 4 <= len(kept) <= MAX_KEPT_BYTES
+    size = len(lines[50]) - 1
+    assert row["reasons"] == [
+        f"line_too_long: the line is longer than 1048576 bytes: {size}, of which the first {len(kept)} are kept here"
+    ]
+    for words, said in (
+        (("verify", "--dsn", dsn), "logs and database agree"),
+        (("archive", "--dsn", dsn), "1 segment archived"),
+        (("query", "SELECT count(*) || ' up to ' || max(seq) FROM records"), "100 up to 101"),
+    ):
+        done = await asyncio.to_thread(tradetrail, *words, "--dir", log)
+        assert said in done.stdout, done.stderr
 
 
 @pytest.mark.long
