@@ -129,31 +129,39 @@ WHERE greatest - least + 1 <> many OR (least + greatest) * many <> 2 * total;
 
 -- name: disown_seqs
 -- Of lines of one part that claim the same seq and are not the same, those have a damaged one that stand elsewhere than
--- the lines around them say, where another stands right: the record whose seq it is must not be taken for a duplicate.
+-- the lines around them say, where another stands right; and so has a line between two that agree which seq is its own.
+-- The record whose seq it claims, here or in a later batch, must not be taken for a duplicate.
 UPDATE records SET seq_number = NULL
 WHERE n IN (
     SELECT n
     FROM (
-        SELECT n, fits, bool_or(fits) OVER claim AS another_fits, min(line) OVER claim <> max(line) OVER claim AS differ
+        SELECT
+            n, fits, strays, bool_or(fits) OVER claim AS another_fits, min(line) OVER claim <> max(line) OVER claim AS differ
         FROM (
             SELECT
                 n, part, seq_number, line,
+                coalesce(lag(place) OVER line_by_line = lead(place) OVER line_by_line, false)
+                AND place <> lag(place) OVER line_by_line AS strays,
                 coalesce(seq_number - n = last_value(shift IGNORE NULLS) OVER before_it, false)
                 OR coalesce(seq_number - n = first_value(shift IGNORE NULLS) OVER after_it, false) AS fits
             FROM (
                 -- How far a seq is from its line's number, of those that one line alone claims.
-                SELECT *, CASE WHEN count(*) OVER (PARTITION BY part, seq_number) = 1 THEN seq_number - n END AS shift
+                SELECT
+                    *,
+                    seq_number - n AS place,
+                    CASE WHEN count(*) OVER (PARTITION BY part, seq_number) = 1 THEN seq_number - n END AS shift
                 FROM records
                 JOIN lines USING (n)
                 WHERE seq_number IS NOT NULL
             )
             WINDOW
+                line_by_line AS (PARTITION BY part ORDER BY n),
                 before_it AS (PARTITION BY part ORDER BY n ROWS UNBOUNDED PRECEDING),
                 after_it AS (PARTITION BY part ORDER BY n ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING)
         )
         WINDOW claim AS (PARTITION BY part, seq_number)
     )
-    WHERE differ AND another_fits AND NOT fits
+    WHERE strays OR (differ AND another_fits AND NOT fits)
 );
 
 -- name: suspected_lines

@@ -32,7 +32,7 @@ from loader.totals import Totals
 from ..bots import Bot, Snapshot, ended, forked
 from ..command import tradetrail
 from ..disks import run, small_tmpfs
-from ..lines import line, segment
+from ..lines import STREAM, line, segment
 from ..trail import Trail, only
 from .interposer import EVER, FAIL, FILES, KILL, LIE, OPEN, WRITE, Fault, Interposer
 from .oracle import hold_rows, payload
@@ -40,6 +40,7 @@ from .scenarios import RECORDS
 from .test_disk import SLOW_S, conserved, emit
 
 SMALL: dict[str, Any] = {"service": "fox-bot", "ring_bytes": 64 * 1024, "flush_interval_ms": 1, "fsync_interval_ms": 5}
+_REJECTED = "SELECT seq, raw, reasons FROM monitoring.audit_rejects WHERE severity = 'rejected'"
 _VALUES = """
 SELECT seq, filled AS number, reason AS text FROM monitoring.order_updates WHERE stream = $1
 UNION ALL SELECT seq, price, order_type FROM monitoring.trades WHERE stream = $1
@@ -54,8 +55,8 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "log"
 
 
-async def load(directory: Path, dsn: str) -> Totals:
-    async with Loader(LoadSettings(directory=directory, dsn=dsn)) as loader:
+async def load(directory: Path, dsn: str, **settings: Any) -> Totals:
+    async with Loader(LoadSettings(directory=directory, dsn=dsn, **settings)) as loader:
         return await loader.take()
 
 
@@ -244,6 +245,24 @@ def test_a_bit_flipped_anywhere_in_a_sealed_file_changes_no_other_line_and_verif
     assert said.returncode == 1
     unseen = set(flips) - {found["stream"] for found in findings if found["severity"] != "info"}
     assert not unseen
+
+
+@pytest.mark.parametrize("claimed", [5, 15, 35, 4000])
+async def test_a_seq_damaged_into_that_of_another_batch_costs_no_other_record(
+    tmp_path: Path, dsn: str, claimed: int
+) -> None:
+    """F20: of 40 records in batches of ten, number 25 says that it is another, loaded before, with it, after, or never."""
+    lines = [line(seq, *payload(seq)) for seq in range(1, 41)]
+    lines[24] = lines[24].replace(b'"seq":25,', f'"seq":{claimed},'.encode())
+    directory = tmp_path / "log"
+    segment(directory, lines)
+    await load(directory, dsn, batch_bytes=len(b"".join(lines)) // 4)
+    async with await Database.connect(dsn) as database:
+        found = await values(database, STREAM)
+        assert found == {seq: value(seq) for seq in range(1, 41) if seq != 25}
+        (reject,) = await database.fetch(_REJECTED)
+    assert (reject["seq"], reject["raw"].encode() + b"\n") == (25, lines[24])
+    assert reject["reasons"][0].startswith("seq_unreadable")
 
 
 async def others_are_right(together: Path, dsn: str, flips: dict[str, Any]) -> None:
