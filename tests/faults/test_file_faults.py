@@ -251,7 +251,7 @@ def test_a_bit_flipped_anywhere_in_a_sealed_file_changes_no_other_line_and_verif
 async def test_a_seq_damaged_into_that_of_another_batch_costs_no_other_record(
     tmp_path: Path, dsn: str, claimed: int
 ) -> None:
-    """F20: of 40 records in batches of ten, number 25 says that it is another, loaded before, with it, after, or never."""
+    """F20: of 40 records in batches of ten, number 25 claims to be another: before, with it, after, or none."""
     lines = [line(seq, *payload(seq)) for seq in range(1, 41)]
     lines[24] = lines[24].replace(b'"seq":25,', f'"seq":{claimed},'.encode())
     directory = tmp_path / "log"
