@@ -50,9 +50,24 @@ QUESTIONS = {
 }
 
 
+# Seconds that passed, and seconds of processors: those are the same beside other work.
+Took = tuple[float, float]
+
+
+class Watch:
+    """How long something takes."""
+
+    def __init__(self) -> None:
+        self._started, self._cpu = time.monotonic(), time.process_time()
+
+    @property
+    def took(self) -> Took:
+        return round(time.monotonic() - self._started, 3), round(time.process_time() - self._cpu, 3)
+
+
 @dataclass(slots=True)
 class Figures:
-    """Bytes and seconds of the three; seconds by question, for raw, packed and Parquet."""
+    """Bytes and seconds of the three; (seconds, those of processors) by question, for raw, packed and Parquet."""
 
     records: int
     segments: int = 0
@@ -60,9 +75,9 @@ class Figures:
     packed_bytes: int = 0
     parquet_bytes: int = 0
     parquet_files: int = 0
-    pack_s: float = 0.0
-    parquet_s: float = 0.0
-    ask_s: dict[str, list[float]] = field(default_factory=dict)
+    pack_s: Took = (0.0, 0.0)
+    parquet_s: Took = (0.0, 0.0)
+    ask_s: dict[str, list[Took]] = field(default_factory=dict)
 
 
 def write_log(directory: Path, records: int, hours: int, a_day: int) -> None:
@@ -105,19 +120,19 @@ def measure(directory: Path, records: int, hours: int, a_day: int, told: Callabl
     files = take_inventory(directory).files
     found.segments, found.raw_bytes = len(files), sum(file.bytes for file in files)
     told(f"packing {found.segments:,} segments, {found.raw_bytes / 1e6:,.0f} MB")
-    started = time.monotonic()
+    watch = Watch()
     for file in files:
         assert file.footer is not None
         found.packed_bytes += pack(file.path, folder / f"{file.name}.zst", file.footer.sha256)
-    found.pack_s = time.monotonic() - started
+    found.pack_s = watch.took
     told("making Parquet")
-    started = time.monotonic()
+    watch = Watch()
     dataset = Dataset(folder / FOLDER)
     for batch in batched(files):
         added = dataset.add(batch)
         found.parquet_files += added.files
         found.parquet_bytes += added.bytes
-    found.parquet_s = time.monotonic() - started
+    found.parquet_s = watch.took
     _ask(directory, files, found, told)
     return found
 
@@ -131,31 +146,31 @@ def _ask(directory: Path, files: list[SegmentFile], found: Figures, told: Callab
     told("asking the archives")
     _ask_log(directory, found, answers)
     told("asking Parquet")
-    started = time.monotonic()
+    watch = Watch()
     with duckdb.connect() as duck:
         duck.execute(script(directory / ARCHIVE))
         duck.execute("SET memory_limit = '512MB'")
-        _note(found, answers, OPEN, started, [])
+        _note(found, answers, OPEN, watch, [])
         for name, sql in QUESTIONS.items():
-            started = time.monotonic()
+            watch = Watch()
             rows = duck.execute(sql.replace("{day}", " AND \"date\" = '2020-11-15'")).fetchall()
-            _note(found, answers, name, started, rows)
+            _note(found, answers, name, watch, rows)
     for name, (first, *others) in answers.items():
         assert all(_rounded(other) == _rounded(first) for other in others), name
 
 
 def _ask_log(directory: Path, found: Figures, answers: dict[str, list[Any]]) -> None:
-    started = time.monotonic()
+    watch = Watch()
     with RawLog(directory) as log:
-        _note(found, answers, OPEN, started, [])
+        _note(found, answers, OPEN, watch, [])
         for name, sql in QUESTIONS.items():
-            started = time.monotonic()
+            watch = Watch()
             rows = list(log.query(sql.replace("{day}", "")).rows)
-            _note(found, answers, name, started, rows)
+            _note(found, answers, name, watch, rows)
 
 
-def _note(found: Figures, answers: dict[str, list[Any]], name: str, started: float, rows: list[Any]) -> None:
-    found.ask_s.setdefault(name, []).append(round(time.monotonic() - started, 3))
+def _note(found: Figures, answers: dict[str, list[Any]], name: str, watch: Watch, rows: list[Any]) -> None:
+    found.ask_s.setdefault(name, []).append(watch.took)
     answers.setdefault(name, []).append(rows)
 
 
@@ -168,16 +183,20 @@ def show(found: Figures) -> None:
     """The figures for people."""
     mb = 1e6
     print(f"{found.records:,} records in {found.segments:,} segments")
-    for name, size, seconds in (
+    for name, size, took in (
         ("raw JSON lines", found.raw_bytes, None),
         ("packed (zstd)", found.packed_bytes, found.pack_s),
         (f"Parquet, {found.parquet_files:,} files", found.parquet_bytes, found.parquet_s),
     ):
-        made = f", made in {seconds:,.1f} s ({found.raw_bytes / mb / seconds:,.0f} MB/s)" if seconds else ""
+        made = f", made in {_said(took)} ({found.raw_bytes / mb / took[0]:,.0f} MB/s)" if took else ""
         print(f"  {name:24} {size / mb:10,.1f} MB  1 : {found.raw_bytes / size:5.1f}{made}")
-    print(f"  {'seconds to ask':32} {'raw':>8} {'packed':>8} {'Parquet':>8}")
-    for name, seconds in found.ask_s.items():
-        print(f"  {name:32} " + " ".join(f"{each:8.2f}" for each in seconds))
+    print(f"  {'seconds to ask (of processors)':30} {'raw':>15} {'packed':>15} {'Parquet':>15}")
+    for name, all_ in found.ask_s.items():
+        print(f"  {name:30} " + " ".join(f"{_said(each):>15}" for each in all_))
+
+
+def _said(took: Took) -> str:
+    return f"{took[0]:,.2f} ({took[1]:,.2f})"
 
 
 def main() -> None:
