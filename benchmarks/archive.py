@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -156,7 +157,7 @@ def _ask(directory: Path, files: list[SegmentFile], found: Figures, told: Callab
             rows = duck.execute(sql.replace("{day}", " AND \"date\" = '2020-11-15'")).fetchall()
             _note(found, answers, name, watch, rows)
     for name, (first, *others) in answers.items():
-        assert all(_rounded(other) == _rounded(first) for other in others), name
+        assert all(_same(other, first) for other in others), name
 
 
 def _ask_log(directory: Path, found: Figures, answers: dict[str, list[Any]]) -> None:
@@ -174,9 +175,10 @@ def _note(found: Figures, answers: dict[str, list[Any]], name: str, watch: Watch
     answers.setdefault(name, []).append(rows)
 
 
-def _rounded(rows: list[Any]) -> list[Any]:
+def _same(some: list[Any], other: list[Any]) -> bool:
     """Sums of doubles depend on their order."""
-    return [[float(f"{value:.9g}") if isinstance(value, float) else value for value in row] for row in rows]
+    pairs = zip([value for row in some for value in row], [value for row in other for value in row], strict=True)
+    return all(one == two or (isinstance(one, float) and math.isclose(one, two, rel_tol=1e-9)) for one, two in pairs)
 
 
 def show(found: Figures) -> None:
