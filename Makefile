@@ -16,10 +16,10 @@ RIVALS := $(VENV)/rivals
 SPARK  := $(VENV)/spark
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults test-pythons test-spark lint type bench bench-emit bench-load bench-archive bench-analysis wheel-test docs views lock clean
+.PHONY: help setup demo test test-faults soak test-breakages test-pythons test-spark lint type bench bench-emit bench-load bench-archive bench-analysis wheel-test docs views lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "tradetrail needs Python 3.11 or later, and there is no $(PYTHON): install it, or name another: make PYTHON=python3.12" >&2; exit 1; }
@@ -40,7 +40,15 @@ test: $(READY) ## Run the tests (ARGS="-k recovery" to choose)
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 test-faults: $(READY) ## Run the long tests: hundreds of kills, failing disks, millions of rows (as root: all of them)
-	@$(BIN)/python -m pytest -m long -v $(ARGS)
+	@$(if $(ARGS),,rm -f var/faults.jsonl)
+	@TRADETRAIL_TEST_FIGURES=var/faults.jsonl $(BIN)/python -m pytest -m long -v $(ARGS); code=$$?; \
+	$(BIN)/python -m tests.faults.figures var/faults.jsonl $(if $(ARGS),,--write); exit $$code
+
+soak: $(READY) ## A busy bot, watch and archive under three random faults at a time, 20 minutes (ARGS="--minutes 5 --seed 7")
+	@$(BIN)/python -m tests.faults.soak $(ARGS)
+
+test-breakages: $(READY) ## Break the product on purpose, a hundred times, and demand that the tests go red (ARGS="ring")
+	@$(BIN)/python -m tests.breakages $(ARGS)
 
 test-pythons: ## Run the tests on each of PYTHONS that this machine has (as in PYTHONS="python3.12 python3.13")
 	@passed= missing= failed=; \

@@ -2,15 +2,18 @@
 
 The trades are made here as the data set has them, a file a day, so that only the two engines are measured. DuckDB has
 the memory that the command gives it; Spark is given a master by ``--master``, by default a pseudo-cluster of two
-workers on this machine. Both answers must be the same.
+workers on this machine. Both answers must be the same. Beside the seconds stand those of processors, which other work
+on the machine changes less.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,10 @@ from loader.round_trips import figures
 from loader.show import plain
 from loader.text import size
 
+from .load.lag import cpu_s
+
+# Of what the workers of the pseudo-cluster have; an executor takes 1 GB unless told otherwise.
+_EXECUTOR = "spark.executor.memory 3584m\n"
 _DAYS = 1826
 _MAKE = """
 COPY (
@@ -68,11 +75,57 @@ def on_duckdb(files: list[Path], asked: Asked) -> Metrics:
         return from_rows([dict(zip(names, row, strict=True)) for row in found.fetchall()], asked)
 
 
-def measured(work: Callable[[], Metrics]) -> tuple[float, Any]:
-    """Seconds, and the answer as JSON has it."""
-    began = time.monotonic()
+def used_s() -> float:
+    """Processor time so far of this process and of all that it started and that still run."""
+    left, seconds = [os.getpid()], 0.0
+    while left:
+        pid = left.pop()
+        with suppress(OSError):  # it has ended
+            seconds += cpu_s(pid)
+            for children in Path(f"/proc/{pid}/task").glob("*/children"):
+                left += map(int, children.read_text().split())
+    return seconds
+
+
+def measured(what: str, work: Callable[[], Metrics]) -> Any:
+    """Print what it took; the answer as JSON has it."""
+    began, used = time.monotonic(), used_s()
     found = work()
-    return time.monotonic() - began, (plain(found.total), plain(list(found.by)))
+    print(f"  {what:13} {time.monotonic() - began:8.1f} s, of processors {used_s() - used:8.1f} s", flush=True)
+    return plain(found.total), plain(list(found.by))
+
+
+def answers(files: list[Path], engine: str, master: str) -> Iterator[Any]:
+    """Of the engines in turn; Spark is asked twice, as a cluster that is up and warm is quicker."""
+    asked = Asked("month")
+    if engine != "spark":
+        yield measured("DuckDB", lambda: on_duckdb(files, asked))
+    if engine != "duckdb":
+        from loader.spark.metrics import from_dataset
+        from loader.spark.session import session
+
+        with session(master) as application:
+            for run in ("first", "warm"):
+                yield measured(f"Spark, {run}", lambda: from_dataset(application, files, asked))
+
+
+@contextmanager
+def configured() -> Iterator[None]:
+    """Give executors the memory of their workers, unless the caller configured Spark."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "spark-defaults.conf").write_text(_EXECUTOR)
+        os.environ.setdefault("SPARK_CONF_DIR", folder)
+        yield
+
+
+def compare(trades: int, engine: str, master: str) -> None:
+    """Ask for the figures of so many trades."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = make(Path(folder), trades)
+        print(f"{trades:,} trades, {size(sum(file.stat().st_size for file in files))}", flush=True)
+        first, *others = answers(files, engine, master)
+        if any(answer != first for answer in others):
+            raise SystemExit("the engines do not agree")
 
 
 def main() -> None:
@@ -81,28 +134,9 @@ def main() -> None:
     arguments.add_argument("--master", default="local-cluster[2,1,4096]")
     arguments.add_argument("--engine", choices=["duckdb", "spark", "both"], default="both")
     given = arguments.parse_args()
-    asked = Asked("month")
-    for millions in given.millions:
-        with tempfile.TemporaryDirectory() as folder:
-            files = make(Path(folder), int(millions * 1_000_000))
-            print(f"{millions:g} million trades, {size(sum(file.stat().st_size for file in files))}", flush=True)
-            answers = []
-            if given.engine != "spark":
-                seconds, answer = measured(lambda files=files: on_duckdb(files, asked))  # type: ignore[misc]
-                print(f"  DuckDB {seconds:8.1f} s", flush=True)
-                answers.append(answer)
-            if given.engine != "duckdb":
-                from loader.spark import metrics as spark
-
-                with spark.session(given.master) as session:
-                    for run in ("first", "warm"):
-                        seconds, answer = measured(
-                            lambda files=files: spark.from_dataset(session, files, asked)  # type: ignore[misc]
-                        )
-                        print(f"  Spark  {seconds:8.1f} s ({run})", flush=True)
-                        answers.append(answer)
-            if any(answer != answers[0] for answer in answers):
-                raise SystemExit("the engines do not agree")
+    with configured():
+        for millions in given.millions:
+            compare(int(millions * 1_000_000), given.engine, given.master)
 
 
 if __name__ == "__main__":

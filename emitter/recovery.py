@@ -284,6 +284,7 @@ class _Stream:
                 ring=old.ring,
                 previous_sha256=previous,
                 replaces=replaces,
+                boot=old.boot_id,
             )
             with _appending(path) as fd:
                 _write(fd, line)
@@ -307,20 +308,20 @@ class _Stream:
         """It died while a sync was under way: that one counts as failed, and what it covered is written anew."""
         words, slot = memory.header, memory.slot
         void = self._place(memory, words[SYNCED])
-        good = void
+        good: Void | None = void
         earlier: tuple[Void, ...] = ()
         present = read_header(self.path(self.named(slot.segment)))
-        if void == Void(slot.segment, slot.offset) and present and present.replaces:
+        if void == Void(slot.segment, slot.offset) and present and (present.replaces or slot.segment == 1):
             # Nothing of it was synced, not even the header and its word on what it replaces.
             earlier, void = present.replaces, Void(slot.segment, 0)
-            good = [known for known in earlier if known.offset][-1]
+            good = next((known for known in reversed(earlier) if known.offset), None)
         for number in count(slot.segment + 1):
             name = self.named(number)
             voids = (*earlier, void, *(Void(n, 0) for n in range(void.segment + 1, number)))
             there = read_header(self.path(name)) if self.path(name).exists() else None
             if there is None or there.replaces == voids:
                 break
-        digest = read_body(self.path(self.named(good.segment)), good.offset).sha256
+        digest = read_body(self.path(self.named(good.segment)), good.offset).sha256 if good else None
         offset = self._begin(name, header, digest, voids)
         memory.next_slot(Slot(name.number, offset, words[SYNCED], None))
         words[SYNC_DONE] = words[SYNC_BEGUN]

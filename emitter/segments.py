@@ -145,13 +145,15 @@ def header_line(
     ring: str | None,
     previous_sha256: str | None,
     replaces: tuple[Void, ...] = (),
+    boot: str | None = "",
 ) -> bytes:
+    """The header of a segment. ``boot``: that of its emitter, where another process writes it; else the present one."""
     attributes: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "service": service,
         "segment": name.number,
         "pid": pid,
-        "boot_id": boot_id(),
+        "boot_id": boot_id() if boot == "" else boot,
         "ring": ring,
         "previous_sha256": previous_sha256,
         "resource": resource,

@@ -90,7 +90,7 @@ class Reached:
     position: int
     segment: int
     size: int
-    sha256: str
+    sha256: str | None
     records_total: int
     last_seq: int | None
 
@@ -146,7 +146,7 @@ class Writer:
         self._begun = True
         self._last_number = 1
         self._memory.next_slot(Slot(1, self._segment.size, 0, None))
-        self._synced = self._reached()
+        self._synced = Reached(0, 1, 0, None, 0, None)  # not even the first header
         self._writing = threading.Thread(target=self._write_loop, name="tradetrail-writer", daemon=True)
         self._syncing = threading.Thread(target=self._sync_loop, name="tradetrail-sync", daemon=True)
 

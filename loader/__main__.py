@@ -15,6 +15,7 @@ from emitter.errors import EmitterError, SettingError
 
 from . import ending
 from .errors import TradetrailError
+from .extras import installing
 from .text import one_line
 
 _DEBUG = "TRADETRAIL_DEBUG"
@@ -76,7 +77,7 @@ def _meaning(error: Exception) -> tuple[int, str]:
     if isinstance(error, EmitterError):
         return 3, str(error)
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith(("loader", "emitter")):
-        return 3, f"the package {error.name} is missing; give the command line its own: pip install tradetrail[loader]"
+        return 3, f"the package {error.name} is missing; give the command line its own: {installing('loader')}"
     return 3, f"a fault of this program: {type(error).__name__}: {error} (set {_DEBUG}=1 to see where)"
 
 

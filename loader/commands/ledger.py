@@ -11,7 +11,7 @@ from ..options import DEFAULT_DIRECTORY, EMBEDDED, Directory, Dsn, Json, databas
 from ..partitions import hint
 from ..show import cell, console, moment, print_json, print_problems, table
 from ..status import Ledger, Status, read_ledger, take_status
-from ..text import size
+from ..text import count, size
 
 
 def register(app: typer.Typer) -> None:
@@ -67,10 +67,15 @@ def _print_status(found: Status) -> None:
         started = min((s.started_at for s in found.streams if s.started_at), default=None)
         loaded = max((s.loaded_at for s in found.streams if s.loaded_at), default=None)
         behind = found.total("behind_bytes")
-        words = [f"first start {moment(started)} UTC"]
-        words.append(f"last loaded {moment(loaded)} UTC" if loaded else "nothing is loaded yet")
+        words = [f"first start {moment(started)} UTC"] if started else []
+        if loaded:
+            words.append(f"last loaded {moment(loaded)} UTC")
+        elif found.database == "ok":
+            words.append("nothing is loaded yet")
         if behind:
             words.append(f"{size(behind)} behind")
+        if archived := found.total("archived"):
+            words.append(f"{count(archived, 'segment')} archived ({size(found.total('archived_bytes') or 0)})")
         to.print("; ".join(words), style="dim")
     else:
         to.print("no streams yet: no emitter has written here")

@@ -15,6 +15,7 @@ from rich.text import Text
 from ..database import Database
 from ..ending import run
 from ..errors import EnvironmentFault, UsageError
+from ..extras import installing
 from ..metrics import Asked, Figures, Metrics, from_database, from_logs, store
 from ..options import (
     DEFAULT_DIRECTORY,
@@ -138,12 +139,13 @@ def _check_engine(engine: str | None, master: str | None, source: str | None) ->
 def _from_spark(directory: Path, master: str | None, asked: Asked, told: Callable[[str], None]) -> Metrics:
     files = trade_files(directory)
     try:
-        from ..spark import metrics as spark
+        from ..spark.metrics import from_dataset
+        from ..spark.session import session
     except ImportError as error:
         missing = (error.name or str(error)).partition(".")[0]
-        raise EnvironmentFault(f"--engine spark needs {missing}: pip install 'tradetrail[spark]'") from error
-    with spark.session(master) as session:
-        return spark.from_dataset(session, files, asked, told)
+        raise EnvironmentFault(f"--engine spark needs {missing}: {installing('spark')}") from error
+    with session(master) as application:
+        return from_dataset(application, files, asked, told)
 
 
 def _print_csv(found: Metrics) -> None:

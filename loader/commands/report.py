@@ -14,6 +14,7 @@ from ..database import Database
 from ..dsn import describe
 from ..ending import run
 from ..errors import EnvironmentFault, UsageError
+from ..extras import installing
 from ..new_file import new_file
 from ..options import (
     DEFAULT_DIRECTORY,
@@ -106,7 +107,7 @@ def _drawing() -> ModuleType:
         from ..report import page as report_page
     except ImportError as error:
         missing = (error.name or str(error)).partition(".")[0]
-        raise EnvironmentFault(f"a report needs {missing}: pip install 'tradetrail[report]'") from error
+        raise EnvironmentFault(f"a report needs {missing}: {installing('report')}") from error
     return report_page
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .. import statements
+from ..archive.files import archives_in
 from ..database import Database
-from ..inventory import take_inventory
+from ..inventory import add_archives, take_inventory
 from ..show import moment
 from ..status import Ledger, Status, take_status
 from ..text import count
@@ -71,7 +72,7 @@ def health_of_logs(directory: Path, *, verified: bool) -> Health:
     status = take_status(directory, None)
     known: dict[str, Any] = {
         "streams": len(status.streams),
-        "segments": status.total("segments") or 0,
+        "segments": (status.total("segments") or 0) + (status.total("archived") or 0),
         "newest": _newest_of(directory),
         "problems": status.problems,
     }
@@ -139,7 +140,12 @@ async def _status(database: Database, directory: Path) -> Status:
 
 
 def _newest_of(directory: Path) -> Digest | None:
-    closed = [file for file in take_inventory(directory).files if file.footer is not None]
+    inventory, archives = take_inventory(directory), archives_in(directory)
+    whole = {file.name for file in inventory.files if file.footer is not None}
+    # An archive has to be unpacked to be read: of each stream that of its end alone, which was closed last.
+    last = {name.stream: name for name in sorted({*whole, *archives})}
+    add_archives({name: archives[name] for name in last.values() if name not in whole}, inventory)
+    closed = [file for file in inventory.files if file.footer is not None]
     newest = max(closed, key=lambda file: (file.footer.timestamp if file.footer else "", str(file.name)), default=None)
     if newest is None or newest.footer is None:
         return None

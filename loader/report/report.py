@@ -146,12 +146,15 @@ def _questions(engine: Engine, scope: Scope) -> Questions:
         for figures in ranked[:MOST_CURRENCIES]:
             narrow = Scope(scope.since, scope.until, figures["quote"] or "")
             money.append((yield from _money(engine, narrow, _one((yield words, ask.figures(narrow)), narrow))))
-    coverage = yield words, ask.of_parts(engine, "fee_coverage", scope)
-    estimated = yield words, ask.of_parts(engine, "estimated_fills", scope)
-    stops = ("live_stops", "holdings")
-    open_positions = yield words, ask.of_parts(engine, "open_positions", scope, *stops)
-    entered = yield words, ask.of_parts(engine, "count_entered", scope, "entered")
-    never_protected = yield words, ask.of_parts(engine, "never_protected", scope, "entered", most=ask.MOST_UNPROTECTED)
+    words = "looking at positions"
+    for statement in ask.part_tables(engine, scope):
+        yield words, statement
+    coverage = yield words, ask.of_parts(engine, "fee_coverage")
+    estimated = yield words, ask.of_parts(engine, "estimated_fills")
+    open_positions = yield words, ask.of_parts(engine, "open_positions", "live_stops", "holdings")
+    entered = yield words, ask.of_parts(engine, "count_entered")
+    never_protected = yield words, ask.of_parts(engine, "never_protected", most=ask.MOST_UNPROTECTED)
+    words = "looking at orders"
     life_times = yield words, ask.of_orders(engine, "life_times", scope)
     order_states = yield words, ask.of_orders(engine, "order_states", scope)
     return Trading(
@@ -174,11 +177,13 @@ def _money(engine: Engine, scope: Scope, figures: Figures) -> Generator[tuple[st
     by = {}
     for name in GROUPS:
         by[name] = from_rows((yield words, ask.figures_by(scope, name)), _by(name)).by
-    curve = yield words, ask.of_curve(engine, "curve", scope)
-    spread = (yield words, ask.of_curve(engine, "spread", scope))[0]
+    for statement in ask.curve_tables(scope):
+        yield words, statement
+    curve = yield words, ask.of_curve(engine, "curve")
+    spread = (yield words, ask.of_curve(engine, "spread"))[0]
     bars = bars_between(spread["low"], spread["high"])
     if bars is not None:
-        counted = yield words, ask.of_curve(engine, "distribution", scope, **bars.words)
+        counted = yield words, ask.of_curve(engine, "distribution", **bars.words)
         bars = bars.filled({row["bar"]: row["trips"] for row in counted})
     points = [(row["closed_ms"], row["equity"], row["drawdown"]) for row in curve]
     return Money(figures, months, by, Curve(points, curve[0]["points"] if curve else 0), bars or Bars())

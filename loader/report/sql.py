@@ -22,7 +22,6 @@ WHOLE_CURVE = 2000
 CURVE_BINS = 500
 MOST_ROWS = 50
 MOST_UNPROTECTED = 20
-_PARTS = ("part_times", "parts_in_question")
 # What makes the fills count, and the round trips of them.
 _OF_FILLS = ("recorded", "trade_rows", "judged", "valued")
 _OF_PORTIONS = ("fills", "paid", "walked", "numbered", "pieces", "cuts", "parts", "shares")
@@ -91,17 +90,33 @@ def figures_by(scope: Scope, by: str) -> str:
     return _summary(by, ["grouped = 1", *scope.conditions()], _TRIPS_ALONE)
 
 
-def of_curve(engine: Engine, name: str, scope: Scope, **words: object) -> str:
-    """A statement of ``report.sql`` that reads the equity curve."""
+def curve_tables(scope: Scope) -> list[str]:
+    """Statements that make the equity curve, in the place of one that was made before, for :func:`of_curve`."""
     steps = summary_steps(None, ["grouped = 0", *scope.conditions()])
-    return _asking(engine, name, {key: steps[key] for key in ("chosen_trips", "equity")}, **words)
+    before = with_steps({key: steps[key] for key in ("chosen_trips", "equity")})
+    name = "curve_in_question"
+    return [
+        f"DROP TABLE IF EXISTS {name}",
+        _table(name, f"{before}\n{statements.load('report/report.sql')[name]}"),
+    ]
 
 
-def of_parts(engine: Engine, name: str, scope: Scope, *before: str, **words: object) -> str:
-    """A statement of ``report.sql`` that reads the parts of fills, or steps ``before`` it that do."""
+def of_curve(engine: Engine, name: str, **words: object) -> str:
+    """A statement of ``report.sql`` that reads the equity curve."""
+    return _asking(engine, name, {}, **words)
+
+
+def part_tables(engine: Engine, scope: Scope) -> list[str]:
+    """Statements that make the parts of fills in scope, and the positions entered by them, for :func:`of_parts`."""
     sql = statements.load("report/report.sql")
     known = _words(engine) | {"chosen": _all(period(scope.since, scope.until))}
-    return _asking(engine, name, {key: filled(sql[key], **known) for key in (*_PARTS, *before)}, **words)
+    return [_table(name, filled(sql[name], **known)) for name in ("parts_in_question", "entered")]
+
+
+def of_parts(engine: Engine, name: str, *before: str, **words: object) -> str:
+    """A statement of ``report.sql`` that reads the parts of fills, or steps ``before`` it that do."""
+    sql, known = statements.load("report/report.sql"), _words(engine)
+    return _asking(engine, name, {key: filled(sql[key], **known) for key in before}, **words)
 
 
 def of_orders(engine: Engine, name: str, scope: Scope, **words: object) -> str:
@@ -120,7 +135,8 @@ def _summary(by: str | None, conditions: list[str], instead: Mapping[str, str]) 
 def _asking(engine: Engine, name: str, steps: Mapping[str, str], **words: object) -> str:
     sql = statements.load("report/report.sql")[name]
     known = _words(engine) | {key: str(word) for key, word in words.items()}
-    return f"{with_steps(steps)}\n{filled(sql, **known)}"
+    before = f"{with_steps(steps)}\n" if steps else ""
+    return before + filled(sql, **known)
 
 
 def _words(engine: Engine) -> dict[str, str]:

@@ -10,13 +10,15 @@ from ..archive.files import FOLDER
 from ..archive.manifest import read_manifest
 from ..archive.parquet import FOLDER as PARQUET
 from ..errors import UsageError
+from ..inventory import segments_in
 
 
 def trade_files(directory: Path) -> list[Path]:
     """The files with the trades of a log directory's archive, by date. None: nothing was traded by then.
 
-    A :class:`~loader.errors.UsageError` where there is no data set.
+    A :class:`~loader.errors.UsageError` where there is no data set, or no such directory.
     """
+    segments_in(directory)  # one that is not there is said in its usual words
     folder = directory / FOLDER / PARQUET
     entries = read_manifest(folder)
     if not entries:

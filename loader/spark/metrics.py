@@ -1,26 +1,23 @@
 """The metrics from Spark, over the Parquet data set of the archive: for more fills than one machine takes.
 
-This is the only module that knows pyspark. The SQL is that of the other engines (``sql``), and so is the answer,
-to the last digit.
+This and ``session`` are the only modules that know pyspark. The SQL is that of the other engines (``sql``), and so is
+the answer, to the last digit.
 """
 
 from __future__ import annotations
 
-import logging
-import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pyspark
-from pyspark import StorageLevel
-from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from ..errors import EnvironmentFault
 from ..metrics import Asked, Metrics, from_rows
+from ..settings import MIB
+from .session import said
 from .sql import KEPT, steps
 
 _COLUMNS = (
@@ -34,29 +31,20 @@ _EXACT = {
     "spark.sql.ansi.enabled": "true",
     "spark.sql.decimalOperations.allowPrecisionLoss": "false",
 }
-_QUIET = {"spark.log.level": "OFF", "spark.ui.showConsoleProgress": "false"}
+# Of so many files Spark would have a cluster look for each, a task a file; the archive has one a day.
+_LISTED = {"spark.sql.sources.parallelPartitionDiscovery.threshold": "100000"}
+_SHUFFLE = "spark.sql.shuffle.partitions"
+# A fill takes ten times as much between two steps as in the data set, and a task should have some 100 MB.
+_BYTES_A_TASK = 8 * MIB
 Told = Callable[[str], None]
 _PATTERN_SIGNS = re.compile(r"[\[\]{}*?,\\]")
-_TOO_LARGE = ("NUMERIC_VALUE_OUT_OF_RANGE", "ARITHMETIC_OVERFLOW")
-
-
-@contextmanager
-def session(master: str | None) -> Iterator[SparkSession]:
-    """An application of Spark for as long as this lasts. ``master``: its URL; None: as its configuration says."""
-    # A pseudo-cluster starts its executors from there; pyspark itself finds its files without.
-    os.environ.setdefault("SPARK_HOME", str(Path(pyspark.__file__).parent))
-    logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)  # an error is said once, by us
-    builder = SparkSession.builder.appName("tradetrail")
-    for name, value in _QUIET.items():
-        builder = builder.config(name, value)
-    try:
-        made = (builder.master(master) if master else builder).getOrCreate()
-    except Exception as error:
-        raise EnvironmentFault(f"Spark does not start: {_said(error)}") from error
-    try:
-        yield made
-    finally:
-        made.stop()
+_TOO_LARGE = "a figure has more digits than Spark's decimals hold; ask DuckDB or PostgreSQL"
+# What some of Spark's errors mean here.
+_MEANINGS = {
+    "NUMERIC_VALUE_OUT_OF_RANGE": _TOO_LARGE,
+    "ARITHMETIC_OVERFLOW": _TOO_LARGE,
+    "CHECKPOINT_RDD_BLOCK_ID_NOT_FOUND": "an executor was lost, and its part of the work with it; ask again",
+}
 
 
 def from_dataset(spark: SparkSession, files: Sequence[Path], asked: Asked, told: Told = lambda _: None) -> Metrics:
@@ -67,39 +55,49 @@ def from_dataset(spark: SparkSession, files: Sequence[Path], asked: Asked, told:
     """
     if not files:
         return from_rows([], asked)
-    for name, value in _EXACT.items():
+    for name, value in (_EXACT | _LISTED).items():
         spark.conf.set(name, value)
+    made: list[str] = []
     try:
-        return from_rows(_rows(spark, files, asked, told), asked)
+        _spread(spark, files)
+        return from_rows(_rows(spark, files, asked, told, made), asked)
     except Exception as error:
-        said = _said(error)
-        if any(word in said for word in _TOO_LARGE):
-            said = "a figure has more digits than Spark's decimals hold; ask DuckDB or PostgreSQL"
-        raise EnvironmentFault(f"Spark: {said}") from error
+        words = said(error)
+        why = next((meaning for word, meaning in _MEANINGS.items() if word in words), words)
+        raise EnvironmentFault(f"Spark: {why}") from error
     finally:
-        for name in KEPT:
-            spark.catalog.dropTempView(name)
+        with suppress(Exception):  # an application that has ended has no views
+            for name in made:
+                spark.catalog.dropTempView(name)
 
 
-def _rows(spark: SparkSession, files: Sequence[Path], asked: Asked, told: Told) -> list[dict[str, Any]]:
+def _spread(spark: SparkSession, files: Sequence[Path]) -> None:
+    """Let steps have as many parts as there is work for, unless Spark's configuration says how many."""
+    if not spark.sparkContext.getConf().contains(_SHUFFLE):
+        tasks = sum(file.stat().st_size for file in files) // _BYTES_A_TASK
+        spark.conf.set(_SHUFFLE, str(max(spark.sparkContext.defaultParallelism, tasks)))
+
+
+def _rows(
+    spark: SparkSession, files: Sequence[Path], asked: Asked, told: Told, made: list[str]
+) -> list[dict[str, Any]]:
     told("reading the data set")
-    trades = spark.read.parquet(*map(_as_hadoop_names, files)).select(*_COLUMNS)
-    trades.createOrReplaceTempView("archived_trades")
+    step = spark.read.parquet(*map(_as_hadoop_names, files)).select(*_COLUMNS)
     *before, (_, figures) = steps(asked.by, asked.since, asked.until).items()
-    for name, sql in before:
-        step = spark.sql(sql)
-        # As a view of SQL it would be parsed and analysed anew at each mention, and those in it, too.
-        (step.persist(StorageLevel.MEMORY_AND_DISK) if name in KEPT else step).createOrReplaceTempView(name)
-    told("working out figures")
+    for name, sql in [("archived_trades", ""), *before]:
+        if sql:
+            step = spark.sql(sql)
+        if name in KEPT:
+            told(KEPT[name])
+            # A plan is a tree: one that is only persisted holds all plans before it once for each mention, and the last
+            # of these steps would be a plan of thousands. Here each begins with what the one before has left.
+            step = step.localCheckpoint()
+        step.createOrReplaceTempView(name)
+        made.append(name)
+    told("adding up")
     return [row.asDict() for row in spark.sql(figures).collect()]
 
 
 def _as_hadoop_names(file: Path) -> str:
     """The file for Hadoop, which takes a URI as it stands, and would look for patterns in it."""
     return "file://" + _PATTERN_SIGNS.sub(r"\\\g<0>", str(file))
-
-
-def _said(error: Exception) -> str:
-    """What Spark has to say, without where in its inside."""
-    said = error.getMessage() if isinstance(error, PySparkException) else str(error)
-    return " ".join(str(said or error).partition("\n")[0].split()) or type(error).__name__

@@ -19,8 +19,16 @@ from ..staging import filled
 
 _FILE = "metrics/spark.sql"
 _PARAMETERS = {"product_of": ("a", "b"), "ratio_of": ("a", "b"), "quote_of": ("symbol",)}
-# Steps that several others read: Spark would work them out anew for each.
-KEPT = ("countable", "numbered", "parts", "portions", "round_trips", "chosen_parts")
+# Steps that several others read, with what a person is told meanwhile: Spark would work them out anew for each.
+KEPT: Mapping[str, str] = {
+    "listed_fees": "reading fees",
+    "countable": "reading fills",
+    "numbered": "walking through positions",
+    "parts": "matching entries and exits",
+    "portions": "sharing out fees",
+    "round_trips": "making round trips",
+    "chosen_parts": "choosing the period",
+}
 
 
 def steps(by: str | None, since: datetime | None, until: datetime | None) -> dict[str, str]:

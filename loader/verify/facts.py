@@ -33,6 +33,7 @@ from ..workspace import workspace
 from .canonical import jsonb_text
 
 _BATCH_BYTES = 16 * MIB
+_PIECE_BYTES = MIB
 _MEMORY_LIMIT = "256MB"
 _VIEW = re.compile(r"\s*CREATE VIEW \S+ AS\s")
 
@@ -299,15 +300,20 @@ def _no_records() -> str:
 def _split(item: Pending, loaded: Mapping[Key, int]) -> list[Pending]:
     """A file up to where the database has it, and from there on: no part of a batch is both."""
     done = loaded.get((item.name.stream, item.name.number), 0)
-    if 0 < done < item.size and _ends_line(item.path, done):
+    if 0 < done < item.size and (done := _line_end(item.path, done)):
         return [replace(item, size=done), replace(item, start=done)]
     return [item]
 
 
-def _ends_line(path: Path, size: int) -> bool:
+def _line_end(path: Path, size: int) -> int:
+    """The last line end in so many bytes; not at their end where lines were lost and a footer stands in their place."""
     try:
         with open_regular(path) as file:
-            file.seek(size - 1)
-            return file.read(1) == b"\n"
+            for start in range((size - 1) // _PIECE_BYTES * _PIECE_BYTES, -1, -_PIECE_BYTES):
+                file.seek(start)
+                found = file.read(min(_PIECE_BYTES, size - start)).rfind(b"\n")
+                if found >= 0:
+                    return start + found + 1
     except OSError:
-        return False
+        pass
+    return 0

@@ -43,8 +43,8 @@ def _stands(row: Mapping[str, Any], file: File, opened: dict[str, BinaryIO], sta
     if len(wanted) < MAX_KEPT_BYTES - _CHARACTER_BYTES:
         wanted += b"\n"  # of a longer line its beginning is kept
     start = row["byte_offset"]
-    if start + len(wanted) > (file.size if file.void is None else min(file.size, file.void)):
-        return True  # what became of the file is said elsewhere
+    if start + len(wanted) > file.end:
+        return True  # what became of the file is said elsewhere; after a loss of power its footer may stand there
     name = str(file.name)
     if name not in opened:
         stack.pop_all().close()  # they come in the order of the files

@@ -136,9 +136,12 @@ class Unchanged:
         stream, number = file.key
         if file.void is None and file.footer is None and not self._is_open(file, last, facts):
             return
-        self._check_size(file)
+        row = self.ledger.get(file.key)
+        lost = row is not None and file.void is None and self._lost_after_load(file, row)
+        if not lost:
+            self._check_size(file)
         self._check_archived(file)
-        witnesses = self._witnesses(file)
+        witnesses = self._witnesses(file, None if lost else row)
         found = digests(file.path, (end for _, end, _ in witnesses), progress)
         against = [who for who, end, digest in witnesses if found.get(end) != digest]
         if against:
@@ -195,7 +198,7 @@ class Unchanged:
 
     def _check_size(self, file: File) -> None:
         row = self.ledger.get(file.key)
-        if row is None or file.void is not None or file.size >= row.bytes or self._lost_after_load(file, row):
+        if row is None or file.void is not None or file.size >= row.bytes:
             return
         what = f"has {file.size:,} bytes, and {row.bytes:,} are loaded"
         self._add("segment_cut", "error", *file.key, what)
@@ -210,18 +213,22 @@ class Unchanged:
     def _lost_after_load(self, file: File, row: LedgerRow) -> bool:
         """Whether it lost its end in a restart of the machine after that was loaded; says so."""
         recovered = file.footer is None or file.footer.recovered
-        if file.size >= row.bytes or file.header.boot_id in (None, boot_id()) or not recovered:
+        # Of a segment that was begun anew, since not even its header was left, nobody knows the boot.
+        anew = file.header.boot_id is None and file.footer is not None and not file.footer.records
+        restarted = anew or file.header.boot_id not in (None, boot_id())
+        if _has_all(file, row) or not restarted or not recovered:
             return False
         last = file.footer.last_seq if file.footer else None
         self._excuse(file.name.stream, (last or (row.first_seq or 1) - 1) + 1, row.last_seq)
         what = (
-            f"has {file.size:,} bytes, and {row.bytes:,} are loaded; the machine was restarted since: what was not on "
-            "the disk yet is in the database alone"
+            f"has lines up to byte {file.body_end:,}, and {row.bytes:,} bytes are loaded; the machine was restarted "
+            "since: what was not on the disk yet is in the database alone"
         )
         self._add("lost_after_load", "information", *file.key, what)
         return True
 
-    def _witnesses(self, file: File) -> list[_Witness]:
+    def _witnesses(self, file: File, row: LedgerRow | None) -> list[_Witness]:
+        """Who vouches for how many of its bytes. ``row``: what the database knows, where that counts."""
         stream, number = file.key
         found: list[_Witness] = []
         whole = file.void is None and file.footer is not None
@@ -230,7 +237,6 @@ class Unchanged:
         behind = self.files.files.get((stream, number + 1))
         if whole and behind is not None and behind.header.previous_sha256 and not behind.header.replaces:
             found.append(("the next segment's header", file.body_end, behind.header.previous_sha256))
-        row = self.ledger.get(file.key)
         if whole and row is not None and row.closed and row.sha256 and file.size >= row.bytes:
             found.append(("the database", file.body_end, row.sha256))
         if file.void is not None:
@@ -277,6 +283,13 @@ class Unchanged:
 
     def _add(self, rule: str, severity: str, stream: str, segment: int, what: str) -> None:
         self.findings.add(rule, severity, what, stream=stream, segment=segment)
+
+
+def _has_all(file: File, row: LedgerRow) -> bool:
+    """Whether what is loaded of a segment is still in it; the footer that a recovery wrote may stand in its place."""
+    if row.closed and file.footer is not None:
+        return file.size >= row.bytes and file.footer.sha256 == row.sha256
+    return (file.size if row.closed else file.body_end) >= row.bytes
 
 
 def _listed(words: list[str]) -> str:

@@ -5,9 +5,13 @@
 -- duckdb.sql. transform(array(x), name -> ...)[0] gives x a name: functions would be inlined, and x worked out for each
 -- mention. Here: {a} * {b}, rounded half away from zero to 18 decimals; NULL from 10^18 on.
 -- a = a9 + a_, b = b9 + b_: a9 b9 has 18 decimals, what the other three products have beyond them is tiny, and is rounded
--- at last (kept above zero, so that half goes up).
+-- at last (kept above zero, so that half goes up). Most numbers have no more than 9 decimals, and need none of it.
 transform(array(struct(CAST({a} AS DECIMAL(38, 18)) AS a, CAST({b} AS DECIMAL(38, 18)) AS b)), g ->
-    CASE WHEN abs(CAST(g.a AS DOUBLE) * CAST(g.b AS DOUBLE)) < 1e18 THEN transform(array(struct(
+    CASE
+    WHEN abs(CAST(g.a AS DOUBLE) * CAST(g.b AS DOUBLE)) >= 1e18 THEN NULL
+    WHEN CAST(g.a AS DECIMAL(29, 9)) = g.a AND CAST(g.b AS DECIMAL(29, 9)) = g.b
+    THEN CAST(g.a AS DECIMAL(29, 9)) * CAST(g.b AS DECIMAL(29, 9))
+    ELSE transform(array(struct(
         CAST(abs(g.a) AS DECIMAL(29, 9)) AS a9,
         CAST(abs(g.a) - CAST(abs(g.a) AS DECIMAL(29, 9)) AS DECIMAL(18, 18)) AS a_,
         CAST(abs(g.b) AS DECIMAL(29, 9)) AS b9,

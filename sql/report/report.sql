@@ -1,3 +1,7 @@
+-- name: curve_in_question
+-- The equity curve of the round trips in question, for the statements below.
+SELECT closed_at, stream, seq, lane, trip, net_pnl, outcome, equity, drawdown FROM equity
+
 -- name: curve
 -- The equity curve as a page can show it, on both engines: of each of {bins} stretches of time the first, last, lowest and
 -- highest point, and the deepest drawdown, so that no extreme is left out. Up to {whole} points it is whole.
@@ -27,7 +31,7 @@ FROM (
                 SELECT
                     {closed_ms} AS closed_ms, equity, drawdown,
                     row_number() OVER (ORDER BY closed_at, stream, seq, lane, trip) AS place
-                FROM equity
+                FROM curve_in_question
             ) AS timed
         ) AS spanned
     ) AS binned
@@ -42,7 +46,7 @@ SELECT
     min(CASE WHEN place * 100 >= points * 99 THEN net_pnl END) AS high
 FROM (
     SELECT net_pnl, row_number() OVER (ORDER BY net_pnl) AS place, count(*) OVER () AS points
-    FROM equity
+    FROM curve_in_question
     WHERE outcome <> 0
 ) AS ranked
 
@@ -56,21 +60,21 @@ FROM (
             WHEN net_pnl >= CAST({high} AS numeric(38, 18)) THEN {last_bar}
             ELSE CAST(floor(monitoring.ratio_of(net_pnl, CAST({step} AS numeric(38, 18)))) AS bigint)
         END AS bar
-    FROM equity
+    FROM curve_in_question
     WHERE outcome <> 0
 ) AS barred
 GROUP BY bar
 ORDER BY bar
 
--- name: part_times
--- The parts of fills with the time at which they count, as in the figures.
-SELECT p.*, coalesce(t.closed_at, p.executed_at) AS counted_at
-FROM portions AS p
-LEFT JOIN round_trips AS t ON t.lane = p.lane AND t.trip = p.trip
-
 -- name: parts_in_question
--- Those of the period.
-SELECT * FROM part_times WHERE {chosen}
+-- The parts of fills that count in the period, by the time at which they do in the figures.
+SELECT *
+FROM (
+    SELECT p.*, coalesce(t.closed_at, p.executed_at) AS counted_at
+    FROM portions AS p
+    LEFT JOIN round_trips AS t ON t.lane = p.lane AND t.trip = p.trip
+) AS timed
+WHERE {chosen}
 
 -- name: fee_coverage
 -- Of how many fills a fee is known in each currency.

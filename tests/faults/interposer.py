@@ -74,6 +74,15 @@ class Outcome:
     account: Account
 
 
+def set_plan(plan: Plan, pid: int, fault: Fault) -> None:
+    """From here on the fault strikes the process with this number, until ``plan.pid`` is 0."""
+    for number, where in enumerate(fault.where):
+        plan.where[number].value = where.encode()
+    for name in ("calls", "action", "code", "at", "times", "delay_us", "skew_s"):
+        setattr(plan, name, getattr(fault, name))
+    plan.pid = pid
+
+
 class Interposer:
     """The process that forks, seen from the test."""
 
@@ -107,19 +116,24 @@ class Interposer:
         self._process.wait(_PATIENCE_S)
 
 
-@contextlib.contextmanager
-def interposing() -> Iterator[Interposer]:
-    """Make the library and the process; the test is skipped where that cannot be."""
+def make_library(folder: Path) -> Path:
+    """The library, to be named in LD_PRELOAD; the test is skipped where it cannot be made."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         pytest.skip("there is no C compiler here to make failing system calls with; on Debian: apt-get install gcc")
+    made = folder / "interposer.so"
+    command = [compiler, "-shared", "-fPIC", "-O2", "-o", str(made), str(_SOURCE), "-ldl"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"the library that fails system calls cannot be made here: {done.stderr.splitlines()[0]}")
+    return made
+
+
+@contextlib.contextmanager
+def interposing() -> Iterator[Interposer]:
+    """Make the library and the process; the test is skipped where that cannot be."""
     with tempfile.TemporaryDirectory(prefix="tradetrail-interposer-") as folder:
-        shim = Path(folder) / "interposer.so"
-        command = [compiler, "-shared", "-fPIC", "-O2", "-o", str(shim), str(_SOURCE), "-ldl"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"the library that fails system calls cannot be made here: {done.stderr.splitlines()[0]}")
-        running = Interposer(shim)
+        running = Interposer(make_library(Path(folder)))
         try:
             yield running
         finally:
@@ -167,12 +181,7 @@ def _child(plan: Plan, scenario: Any, request: dict[str, Any], pipe: int, said: 
         for standard in (1, 2):
             os.dup2(said, standard)
         if request["fault"]:
-            fault = Fault(**request["fault"])
-            for number, where in enumerate(fault.where):
-                plan.where[number].value = where.encode()
-            for name in ("calls", "action", "code", "at", "times", "delay_us", "skew_s"):
-                setattr(plan, name, getattr(fault, name))
-            plan.pid = os.getpid()
+            set_plan(plan, os.getpid(), Fault(**request["fault"]))
         scenario(pipe, **request["arguments"])
         plan.pid = 0
         status = 0

@@ -10,6 +10,7 @@ I4 files are well-formed, I5 tables hold each record once, I6 a fresh record get
 
 from __future__ import annotations
 
+import asyncio
 import os
 import statistics
 import struct
@@ -21,9 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from emitter import AuditLog, Stats
+from emitter.segments import new_stream
 from loader.database import Database
 
-from ..trail import Trail, only
+from ..contents import agreement
+from ..lines import line, segment
+from ..trail import Trail, only, read
 
 # A call's own time on a machine that does other things as well: the usual one, and the worst of a hundred.
 USUAL_S = 0.0005
@@ -111,6 +115,7 @@ class Account:
     written: int = 0
     lost: int = 0
     synced: int = 0  # the highest seq that the emitter said was synced
+    newest: int = 0  # the last seq that a call returned
     fault_seen: bool = False
     healed_s: float | None = None
     told_s: float | None = None
@@ -118,22 +123,27 @@ class Account:
     @classmethod
     def read(cls, pipe: int) -> Account:
         """Hear all that is said, until the last who could say something is gone."""
-        self, rest = cls(), b""
+        self = cls()
+        self.hear(pipe)
+        return self
+
+    def hear(self, pipe: int) -> None:
+        """The same, for who looks at it from another thread while it grows."""
+        rest = b""
         while data := os.read(pipe, 65536):
             rest += data
             whole = len(rest) // _MESSAGE.size * _MESSAGE.size
             for message in _MESSAGE.iter_unpack(rest[:whole]):
-                self._hear(*message)
+                self._note(*message)
             rest = rest[whole:]
         os.close(pipe)
         assert not rest, "a message through the pipe is torn"
-        return self
 
-    def _hear(self, kind: bytes, a: int, b: int, c: int, d: int) -> None:
+    def _note(self, kind: bytes, a: int, b: int, c: int, d: int) -> None:
         if kind == b"i":
             self.issued.append(a)
         elif kind == b"r":
-            self.returned[a] = b
+            self.returned[a] = self.newest = b
             self.took_ns.append(c)
         elif kind == b"l":
             self.written, self.lost, self.synced = a, b, max(self.synced, c)
@@ -161,7 +171,7 @@ class Account:
             trail = only(directory).check()
         except AssertionError as error:
             raise AssertionError(f"I4: {error}") from error
-        self._conserved(trail, power_cut=power_cut)
+        self.hold_records(trail, power_cut=power_cut)
         return trail
 
     def _no_call_waits(self) -> None:
@@ -170,7 +180,9 @@ class Account:
             assert worst < WORST_S, f"I1: a call took {worst} s"
             assert usual < USUAL_S, f"I1: calls took {usual} s"
 
-    def _conserved(self, trail: Trail, *, power_cut: bool) -> None:
+    def hold_records(self, trail: Trail, *, power_cut: bool = False) -> None:
+        """I3 over the bot's stream, wherever its files lie."""
+        issued = set(self.issued)
         there = {record["seq"]: record for record in trail.records}
         declared = set(trail.lost)
         for number, seq in self.returned.items():
@@ -179,11 +191,11 @@ class Account:
             assert kept, f"I3: record {number}, seq {seq}, is neither there nor declared lost"
         for seq, record in there.items():
             number = record["attributes"]["number"]
-            known = self.returned.get(number, seq) == seq and number in self.issued
+            known = self.returned.get(number, seq) == seq and number in issued
             assert known, f"I3: seq {seq} holds record {number}, which was given {self.returned.get(number)}"
             assert _same(record, number), f"I3: seq {seq} is not record {number} as it was given: {record}"
         # At most the call in which it died has not returned.
-        unknown = set(self.issued) - set(self.returned)
+        unknown = issued - set(self.returned)
         assert len(unknown) <= 1, f"I3: {unknown} did not return"
         assert len(there) + len(declared) <= len(self.issued), "I3: more than was issued"
         if not power_cut:
@@ -198,6 +210,24 @@ async def hold_rows(database: Database, trail: Trail) -> int:
     wanted = Counter(_row(record) for record in trail.records)
     assert found == wanted, f"I5: too many {list(found - wanted)[:3]}, missing {list(wanted - found)[:3]}"
     return len(trail.records)
+
+
+def write_by_hand(directory: Path, numbers: range, *, segments: int = 3) -> str:
+    """A closed stream of the records with these numbers; its id."""
+    stream, each = new_stream(), -(-len(numbers) // segments)
+    lines = [line(seq, *payload(number), stream=stream) for seq, number in enumerate(numbers, 1)]
+    for number in range(segments):
+        segment(directory, lines[number * each : (number + 1) * each], stream=stream, number=number + 1)
+    return stream
+
+
+async def hold_tables(dsn: str, directory: Path) -> int:
+    """I5: the tables hold each record of the directory once, as it was given, and nothing else; how many."""
+    trails = await asyncio.to_thread(read, directory)
+    async with await Database.connect(dsn) as database:
+        total = sum([await hold_rows(database, trail) for trail in trails.values()])
+        assert await agreement(database) == total
+    return total
 
 
 def _same(record: dict[str, Any], number: int) -> bool:

@@ -1,16 +1,19 @@
-"""A proxy before PostgreSQL that cuts connections, at any instant or exactly around a COMMIT, or relays no more."""
+"""A proxy before PostgreSQL that cuts connections, at any instant or exactly around a COMMIT, or hardly relays."""
 
 from __future__ import annotations
 
 import selectors
 import socket
 import threading
+import time
 from contextlib import suppress
 from typing import Self
 
 # What a client sends to commit, as a simple query.
 _COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"
 FAULTS = ("cut", "stall", "before commit", "after commit")
+# Not an end, but a misery: (bytes taken at a time, bytes handed over at a time, seconds before).
+_LAME = {"drip": (256, 1, 0.0), "slow": (1024, 1024, 0.005)}
 
 
 class Proxy:
@@ -18,12 +21,13 @@ class Proxy:
 
     ``cut`` ends every connection now; ``stall`` relays nothing until :meth:`arm` is called again, which then cuts;
     ``before commit`` cuts instead of handing over the next COMMIT; ``after commit`` hands it over, waits for the
-    server's answer, and cuts instead of handing that over.
+    server's answer, and cuts instead of handing that over. ``drip`` (one byte at a time) and ``slow`` (200 KB/s) last
+    until :meth:`arm` is called again, and cut nothing. After :meth:`forget` all present connections are half open.
     """
 
     def __init__(self, port: int) -> None:
         self.commits = 0
-        self.struck = dict.fromkeys(FAULTS, 0)
+        self.struck = dict.fromkeys((*FAULTS, *_LAME), 0)
         self._server_port = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -31,6 +35,7 @@ class Proxy:
         self._selector = selectors.DefaultSelector()
         self._peers: dict[socket.socket, socket.socket] = {}
         self._clients: set[socket.socket] = set()
+        self._forgotten: list[socket.socket] = []
         self._last_words: set[socket.socket] = set()  # servers whose answer to a COMMIT is not handed over
         self._fault = ""
         self._ended = False
@@ -47,7 +52,7 @@ class Proxy:
         self._ended = True
         self._waker.send(b".")
         self._thread.join()
-        for one in (self._listener, self._wake, self._waker):
+        for one in (self._listener, self._wake, self._waker, *self._forgotten):
             one.close()
 
     def arm(self, fault: str = "") -> None:
@@ -57,13 +62,20 @@ class Proxy:
             if fault == "cut" or before == "stall":
                 self._waker.send(b"c")
 
+    def forget(self) -> None:
+        """Relay nothing more over any present connection, nor that one side closed it; new ones are relayed."""
+        self._waker.send(b"f")
+
     def _run(self) -> None:
         while not self._ended:
             for key, _ in self._selector.select():
                 if key.fileobj is self._listener:
                     self._accept()
                 elif key.fileobj is self._wake:
-                    if b"c" in self._wake.recv(100):
+                    said = self._wake.recv(100)
+                    if b"f" in said:
+                        self._forget_all()
+                    if b"c" in said:
                         self._cut_all()
                 elif isinstance(key.fileobj, socket.socket) and key.fileobj in self._peers:
                     self._relay(key.fileobj)
@@ -79,6 +91,7 @@ class Proxy:
         self._peers |= {client: upstream, upstream: client}
         self._clients.add(client)
         for one in (client, upstream):
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             one.settimeout(5)  # a server process that is stopped takes nothing, and must not stop the others
             self._selector.register(one, selectors.EVENT_READ)
 
@@ -91,8 +104,12 @@ class Proxy:
             self.struck["stall"] += 1
             return
         target = self._peers[source]
+        size, part, pause_s = _LAME.get(fault, (65536, 65536, 0.0))
+        if fault in _LAME:
+            self.struck[fault] += 1
+        time.sleep(pause_s)
         try:
-            data = source.recv(65536)
+            data = source.recv(size)
         except OSError:
             data = b""
         if source in self._last_words:
@@ -106,7 +123,8 @@ class Proxy:
             if fault == "after commit":
                 self._last_words.add(target)
         try:
-            target.sendall(data)
+            for at in range(0, len(data), part):
+                target.sendall(data[at : at + part])
         except OSError:
             data = b""
         if not data:
@@ -127,6 +145,15 @@ class Proxy:
         with self._lock:
             if self._fault == "cut":
                 self._fault = ""
+
+    def _forget_all(self) -> None:
+        for one in self._peers:
+            with suppress(KeyError):
+                self._selector.unregister(one)
+        self._forgotten += self._peers
+        self._peers.clear()
+        self._clients.clear()
+        self._last_words.clear()
 
     def _cut(self, one: socket.socket) -> None:
         other = self._peers.pop(one)

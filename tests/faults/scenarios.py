@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -15,7 +17,7 @@ from emitter.recovery import recover
 from loader.load import Loader
 from loader.settings import LoadSettings
 
-from .interposer import interposer_plan
+from .interposer import EVER, FAIL, Fault, interposer_plan, set_plan
 from .oracle import Witness
 
 # Small, so that segments are rotated and the ring wraps in each run.
@@ -56,6 +58,31 @@ def bot(
         witness.healed(time.monotonic() - began)
     witness.look(audit)
     audit.close(close_s)
+    witness.look(audit)
+
+
+def troubled_bot(pipe: int, directory: str, ring_dir: str, calls: int, code: int) -> None:
+    """Its disk fails from a moment that it knows, and is well again: says when ``stats()`` told, and when it was over.
+
+    A failing sync is known with the next sync: half a second is twice as often as users have it.
+    """
+    plan, witness, numbers = interposer_plan(), Witness(pipe), itertools.count()
+    with AuditLog(directory, service="fox-bot", ring_dir=ring_dir, fsync_interval_ms=500) as audit:
+        witness.emit(audit, next(numbers))
+        assert audit.flush(10)
+        set_plan(plan, os.getpid(), Fault(calls, FAIL, code=code, times=EVER, where=(directory,)))
+        began = time.perf_counter()
+        while audit.stats().last_error is None:
+            witness.emit(audit, next(numbers))
+            time.sleep(0.002)
+        witness.told(time.perf_counter() - began)
+        witness.look(audit)
+        plan.pid = 0
+        began = time.perf_counter()
+        witness.emit(audit, next(numbers))
+        assert audit.flush(30)
+        witness.healed(time.perf_counter() - began)
+        assert audit.stats().last_sync_age_s == 0
     witness.look(audit)
 
 

@@ -204,3 +204,11 @@ def besiege(
         assert_same(asyncio.run(contents(dsn)), asyncio.run(contents(other)))
     print(dict(siege.counts))
     return siege.counts
+
+
+def summed(counts: Counter[str]) -> dict[str, int]:
+    """Kills, other faults, and records that are in the tables as after an undisturbed load."""
+    kills = sum(counts[name] for name in ("killed", "bots killed", "server crashed"))
+    others = ("sessions terminated", "server restarted", "loaders stopped", "asked to end")
+    faults = sum(count for name, count in counts.items() if name in others or name.startswith("proxy: "))
+    return {"kills": kills, "faults": faults, "records": counts["records"]}

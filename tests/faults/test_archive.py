@@ -27,6 +27,7 @@ from ..command import answer, one_line, tradetrail
 from ..contents import all_loaded
 from ..disks import grow, small_tmpfs
 from ..integration.test_archive import NOTHING, asked, load, make, packed, raw, rules, same_in_parquet
+from ..plugins.figures import Figures
 from ..processes import Bot, Command, _command, _fork
 from ..watching import until
 
@@ -51,20 +52,20 @@ def nothing_is_gone(log: Path, before: dict[str, bytes]) -> None:
 # -- killed at each step --
 
 
-def test_killed_before_some_of_its_steps(log: Path, dsn: str) -> None:
+def test_killed_before_some_of_its_steps(log: Path, dsn: str, figures: Figures) -> None:
     """L19: nothing is removed before the ledger knows it; the next run ends what this one began."""
-    steps = killed_at_steps(log, dsn, every=17)
+    steps = killed_at_steps(log, dsn, figures, every=17)
     assert steps > 25
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_killed_before_each_of_its_steps(log: Path, dsn: str) -> None:
+def test_killed_before_each_of_its_steps(log: Path, dsn: str, figures: Figures) -> None:
     """L19: nothing is removed before the ledger knows it; the next run ends what this one began."""
-    killed_at_steps(log, dsn, every=1)
+    killed_at_steps(log, dsn, figures, every=1)
 
 
-def killed_at_steps(log: Path, dsn: str, *, every: int) -> int:
+def killed_at_steps(log: Path, dsn: str, figures: Figures, *, every: int) -> int:
     """Kill a run before its first step, and from there before each ``every``-th one; how many steps it has."""
     load(log, dsn)
     before, views = raw(log), asked(log)
@@ -76,17 +77,60 @@ def killed_at_steps(log: Path, dsn: str, *, every: int) -> int:
         process.start()
         process.join(60)
         assert process.exitcode in (0, -signal.SIGKILL), said.read_text()
-        nothing_is_gone(copy, before)
-        assert asked(copy) == views
-        done = archive(copy, dsn, keep=NOTHING)
-        assert done.problems == {}
-        assert packed(copy) == before
-        assert not raw(copy)
-        assert same_in_parquet(copy)["trades"] == len(views["trades"])
-        assert not list(copy.rglob("*.new*"))
+        ended_by_the_next_run(copy, dsn, before, views)
+        shutil.rmtree(copy)
+        figures.add(records=len(views["records"]))
         if process.exitcode == 0:
             return step
+        figures.add(kills=1, points=1)
     raise AssertionError
+
+
+def ended_by_the_next_run(log: Path, dsn: str, before: dict[str, bytes], views: dict[str, Any]) -> None:
+    """Assert that nothing is gone after a kill, and that the next run ends what was begun."""
+    nothing_is_gone(log, before)
+    assert asked(log) == views
+    done = archive(log, dsn, keep=NOTHING)
+    assert done.problems == {}
+    assert packed(log) == before
+    assert not raw(log)
+    assert same_in_parquet(log)["trades"] == len(views["trades"])
+    assert not list(log.rglob("*.new*"))
+
+
+# As an audit hook is told: what is done, and how the name ends of what it is done to.
+MOMENTS = {
+    "an archive is begun": ("os.chmod", ".zst"),
+    "a Parquet file gets its name": ("os.rename", ".parquet.new"),
+    "a segment is removed": ("os.remove", ".jsonl"),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_just_before(log: Path, dsn: str, moment: str) -> None:
+    """The first time that it comes to that."""
+    load(log, dsn)
+    before, views = raw(log), asked(log)
+    args = ["archive", "--dir", str(log), "--dsn", dsn, "--keep", "0s"]
+    said = log.parent / "said"
+    process = _fork.Process(target=_dying_before, args=(*MOMENTS[moment], args, str(said)), daemon=True)
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL, said.read_text()
+    ended_by_the_next_run(log, dsn, before, views)
+
+
+def _dying_before(event: str, ending: str, args: list[str], said: str) -> None:
+    """``tradetrail``, killed before it does that to a file whose name ends so."""
+
+    def hook(happens: str, given: tuple[Any, ...]) -> None:
+        if happens == event:
+            file = Path(f"/proc/self/fd/{given[0]}").readlink() if isinstance(given[0], int) else given[0]
+            if str(file).endswith(ending):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    _command(args, said, str(Path(said).parent))
 
 
 def _dying(at: int, directory: str, args: list[str], said: str) -> None:
@@ -105,17 +149,17 @@ def _dying(at: int, directory: str, args: list[str], said: str) -> None:
 # -- killed at any instant, while others ask --
 
 
-def test_killed_at_random_while_others_ask(log: Path, dsn: str) -> None:
-    killed_at_random(log, dsn, rounds=8)
+def test_killed_at_random_while_others_ask(log: Path, dsn: str, figures: Figures) -> None:
+    killed_at_random(log, dsn, figures, rounds=8)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_killed_a_hundred_times_at_random_while_others_ask(log: Path, dsn: str) -> None:
-    killed_at_random(log, dsn, rounds=100)
+def test_killed_a_hundred_times_at_random_while_others_ask(log: Path, dsn: str, figures: Figures) -> None:
+    killed_at_random(log, dsn, figures, rounds=100)
 
 
-def killed_at_random(log: Path, dsn: str, *, rounds: int) -> None:
+def killed_at_random(log: Path, dsn: str, figures: Figures, *, rounds: int) -> None:
     load(log, dsn)
     before, chance, killed = raw(log), random.Random(7), 0
     with asking(log) as asks:
@@ -133,6 +177,7 @@ def killed_at_random(log: Path, dsn: str, *, rounds: int) -> None:
             nothing_is_gone(log, before)
             assert asks.is_alive()
         assert archive_by_command(log, dsn).end() == 0
+    figures.add(kills=killed, records=sum(data.count(b'"seq":') for data in before.values()))
     assert killed >= rounds // 2
     assert not raw(log)
     assert packed(log) == before

@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 
-from emitter.segments import new_stream
 from emitter.shared import list_rings
 from loader.database import Database
 from loader.load import Loader
@@ -26,8 +25,8 @@ from loader.settings import LoadSettings
 
 from ..bots import Snapshot, recovered
 from ..contents import agreement
-from ..lines import line, segment
-from ..trail import Trail, read
+from ..plugins.figures import Figures
+from ..trail import Trail
 from .interposer import (
     END,
     EVER,
@@ -45,7 +44,7 @@ from .interposer import (
     Interposer,
     Outcome,
 )  # fmt: skip
-from .oracle import hold_rows, payload
+from .oracle import hold_rows, hold_tables, write_by_hand
 from .scenarios import RECORDS
 
 pytestmark = pytest.mark.timeout(600)
@@ -71,6 +70,11 @@ def points(strike: Callable[[int], Outcome], *, step: int, at_least: int) -> int
             assert at > at_least, f"{at - step} calls are too few to show anything"
             return count
     raise AssertionError
+
+
+def deaths(case: Case, points: int) -> int:
+    """How many processes were killed: at each point but the last, which struck nothing."""
+    return points - 1 if case.fault.action in (KILL, TEAR) else 0
 
 
 def tiers(cases: list[Case], *, quick: int, long: int = 1) -> list[Any]:
@@ -164,14 +168,14 @@ class Bots:
     ("case", "step"), [*tiers(KILLS + ONCE, quick=23), *tiers(AGAIN + EVER_AFTER, quick=53, long=2)]
 )
 def test_whichever_call_of_a_bot_fails_what_it_logged_is_loaded_once(
-    interposer: Interposer, tmp_path: Path, ring_dir: Path, dsn: str, case: Case, step: int
+    interposer: Interposer, tmp_path: Path, ring_dir: Path, dsn: str, figures: Figures, case: Case, step: int
 ) -> None:
     """F1, F3, F7, F8, F9: kills, full disks, errors, interruptions, short writes at every call, once and for ever."""
     bots = Bots(interposer, tmp_path, ring_dir)
     at_least = BOT_CALLS if case.fault.calls == FILES else BOT_CALLS // 8
     count = points(lambda at: bots.run(case, at), step=step, at_least=at_least)
     total = asyncio.run(bots.hold_rows(dsn))
-    print(f"{case.name}: {count} points, {total} records loaded once, 0 inconsistencies")
+    figures.add(points=count - 1, kills=deaths(case, count), records=total)
     assert total > 10 * count
 
 
@@ -189,7 +193,7 @@ RECOVERIES = [*KILLS, *ONCE[:2], Case("disk full for ever", Fault(WRITE | OPEN, 
 @pytest.mark.parametrize("death", DEATHS)
 @pytest.mark.parametrize(("case", "step"), tiers(RECOVERIES, quick=11))
 def test_whichever_call_of_a_recovery_fails_the_next_one_finds_all_records(
-    interposer: Interposer, tmp_path: Path, ring_dir: Path, case: Case, step: int, death: str
+    interposer: Interposer, tmp_path: Path, ring_dir: Path, figures: Figures, case: Case, step: int, death: str
 ) -> None:
     """F23: the bot was killed before; its recovery is killed, or its disk fails, at every call."""
     log = tmp_path / "log"
@@ -206,14 +210,17 @@ def test_whichever_call_of_a_recovery_fails_the_next_one_finds_all_records(
         dies = again.action in (KILL, TEAR) and outcome.struck
         assert (outcome.status, outcome.said) == (-signal.SIGKILL if dies else 0, ""), f"point {at}"
         recovered(log, ring_dir)
-        dead.account.hold(log)
+        trail = dead.account.hold(log)
+        assert trail
+        figures.add(records=len(trail.records))
         assert list_rings(ring_dir) == [], f"point {at}"
         files = {path.name: path.read_bytes() for path in log.iterdir()}
         assert not recovered(log, ring_dir).streams
         assert files == {path.name: path.read_bytes() for path in log.iterdir()}, f"point {at}: it goes on changing"
         return outcome
 
-    points(strike, step=step, at_least=RECOVERY_CALLS if case.fault.calls == FILES else 1)
+    count = points(strike, step=step, at_least=RECOVERY_CALLS if case.fault.calls == FILES else 1)
+    figures.add(points=count - 1, kills=1 + deaths(case, count))
 
 
 # -- a load --
@@ -227,14 +234,6 @@ LOADS = [
     Case("connection ended", Fault(RECEIVE, END)),
 ]
 LOADED = 48
-
-
-def hand_made(directory: Path, first: int) -> None:
-    """A stream of three segments, whose records the oracle knows."""
-    stream = new_stream()
-    lines = [line(seq, *payload(first + seq - 1), stream=stream) for seq in range(1, LOADED + 1)]
-    for number in range(3):
-        segment(directory, lines[number * 16 : (number + 1) * 16], stream=stream, number=number + 1)
 
 
 class Loads:
@@ -251,7 +250,7 @@ class Loads:
         run = next(self._runs)
         directory, temporary = self._place / f"log{run}", self._place / f"temporary{run}"
         temporary.mkdir()
-        hand_made(directory, run * LOADED)
+        write_by_hand(directory, range(run * LOADED, (run + 1) * LOADED))
         fault = replace(case.fault, at=at, where=(str(directory), str(temporary)))
         outcome = self._interposer.run(
             "load", fault, directory=directory, dsn=self._dsn, temporary=temporary, batch_bytes=12_000, deadline_s=5
@@ -278,15 +277,14 @@ class Loads:
         async with Loader(LoadSettings(directory=together, dsn=self._dsn)) as loader:
             totals = await loader.take()
         assert (totals.rejected, totals.duplicates, totals.problems) == (0, 0, {})
-        async with await Database.connect(self._dsn) as database:
-            total = sum([await hold_rows(database, trail) for trail in read(together).values()])
-            assert await agreement(database) == total == LOADED * len(directories)
+        total = await hold_tables(self._dsn, together)
+        assert total == LOADED * len(directories)
         return total
 
 
 @pytest.mark.parametrize(("case", "step"), [*tiers(LOADS[:3], quick=41), *tiers(LOADS[3:], quick=29, long=3)])
 def test_whichever_call_of_a_load_fails_rows_and_ledger_agree(
-    interposer: Interposer, tmp_path: Path, dsn: str, case: Case, step: int
+    interposer: Interposer, tmp_path: Path, dsn: str, figures: Figures, case: Case, step: int
 ) -> None:
     """L1, L2, L5: kills, resets and ends of the connection at every send and receive, and kills at every file.
 
@@ -296,4 +294,4 @@ def test_whichever_call_of_a_load_fails_rows_and_ledger_agree(
     loads.everything.mkdir()
     count = points(lambda at: loads.run(case, at), step=step, at_least=LOAD_CALLS)
     total = asyncio.run(loads.complete())
-    print(f"{case.name}: {count} points, rows and ledger agreed at each; {total} records loaded once")
+    figures.add(points=count - 1, kills=deaths(case, count), records=total)

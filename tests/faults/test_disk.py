@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +264,45 @@ def test_segments_begun_anew_and_never_synced_are_void_from_their_first_byte(
         path.write_bytes(bytes(path.stat().st_size))
     assert conserved(audit, log, 20).lost == 0
     assert only(log).void == {1: good, 2: 0}
+
+
+class Synced:
+    """What a loss of power would leave: of each file as many bytes as it had when it was last synced, and of a
+    directory the names that it had when it was.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._sizes: dict[int, int] = {}
+        self._names: set[str] = set()
+        for name in ("fsync", "fdatasync"):
+            monkeypatch.setattr(os, name, partial(self._sync, getattr(os, name)))
+
+    def _sync(self, real: Callable[[int], None], fd: int) -> None:
+        status, names = os.fstat(fd), os.listdir(fd) if stat.S_ISDIR(os.fstat(fd).st_mode) else []
+        real(fd)
+        self._sizes[status.st_ino] = status.st_size
+        self._names.update(names)
+
+    def left(self, log: Path, folder: Path) -> Path:
+        """The log as it would be."""
+        folder.mkdir()
+        for path in log.iterdir():
+            if path.name in self._names and (size := self._sizes.get(path.stat().st_ino, 0)):
+                (folder / path.name).write_bytes(path.read_bytes()[:size])
+        return folder
+
+
+def test_what_is_said_to_be_on_the_disk_was_synced_and_so_was_its_name(
+    log: Path, ring_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    disk = Synced(monkeypatch)
+    with AuditLog(log, **{**SMALL, "segment_max_bytes": 2000}, ring_dir=ring_dir) as audit:
+        for turn in range(1, 21):
+            emit(audit, 7, (turn - 1) * 7 + 1)
+            assert audit.flush()
+            left = only(disk.left(log, tmp_path / f"left-{turn}"))
+            assert left.seqs == list(range(1, turn * 7 + 1))
+    assert len(only(log).segments) > 20
 
 
 def test_syncs_that_fail_over_several_segments(log: Path, ring_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,7 @@ from ..bots import Bot, Snapshot, ended, forked
 from ..command import tradetrail
 from ..disks import run, small_tmpfs
 from ..lines import STREAM, line, segment
+from ..plugins.figures import Figures
 from ..trail import Trail, only
 from .interposer import EVER, FAIL, FILES, KILL, LIE, OPEN, WRITE, Fault, Interposer
 from .oracle import hold_rows, payload
@@ -138,7 +139,7 @@ def dead_bot(interposer: Interposer, log: Path, ring_dir: Path, at: int) -> tupl
 @pytest.mark.parametrize("at", [58, 85, 101])
 @pytest.mark.parametrize("step", [61, pytest.param(3, marks=pytest.mark.long)], ids=["sample", "all"])
 def test_a_power_cut_costs_nothing_that_was_said_to_be_synced(
-    interposer: Interposer, ring_dir: Path, tmp_path: Path, dsn: str, at: int, step: int
+    interposer: Interposer, ring_dir: Path, tmp_path: Path, dsn: str, figures: Figures, at: int, step: int
 ) -> None:
     """F17, F18: ring and unsynced bytes are gone, from any byte on; files begun since are gone, or empty."""
     log = tmp_path / "log"
@@ -153,8 +154,9 @@ def test_a_power_cut_costs_nothing_that_was_said_to_be_synced(
             trail = account.hold(log, power_cut=True)
             assert trail is not None
             assert set(range(1, account.synced + 1)) <= set(trail.seqs)
+            figures.add(records=len(trail.records))
             cuts += 1
-    print(f"{cuts} power cuts, nothing that was said to be synced is lost")
+    figures.add(kills=1, faults=cuts)
     assert cuts >= 4
 
     async def held(trail: Trail) -> None:
@@ -360,7 +362,7 @@ def own_disk(tmp_path: Path) -> Iterator[tuple[Path, str]]:
 
 
 @pytest.mark.long
-def test_a_frozen_file_system_holds_up_no_call_and_heals(tmp_path: Path, ring_dir: Path) -> None:
+def test_a_frozen_file_system_holds_up_no_call_and_heals(tmp_path: Path, ring_dir: Path, figures: Figures) -> None:
     """F12: for root; the writer stands still in the kernel, the ring takes what it can, the rest is declared."""
     if shutil.which("fsfreeze") is None:
         pytest.skip("there is no fsfreeze here; on Debian: apt-get install util-linux")
@@ -392,12 +394,13 @@ def test_a_frozen_file_system_holds_up_no_call_and_heals(tmp_path: Path, ring_di
         assert audit.close()
         stats = conserved(audit, log, emitted + 10)
         print(f"{emitted} records while frozen, {stats.lost} declared lost, worst call {worst * 1000:.1f} ms")
+        figures.add(faults=1, records=emitted + 10)
         assert stats.lost > 0
         assert worst < SLOW_S
 
 
 @pytest.mark.long
-def test_a_throttled_disk_holds_up_no_call(tmp_path: Path, ring_dir: Path) -> None:
+def test_a_throttled_disk_holds_up_no_call(tmp_path: Path, ring_dir: Path, figures: Figures) -> None:
     """F13: for root; the kernel makes who writes to this disk wait, as it does when too much is unwritten."""
     with own_disk(tmp_path) as (disk, device):
         number = Path(device).stat().st_rdev
@@ -416,6 +419,7 @@ def test_a_throttled_disk_holds_up_no_call(tmp_path: Path, ring_dir: Path) -> No
             (bdi / "strict_limit").write_text("0")
         assert conserved(audit, disk / "log", 20_000).lost == 0
         print(f"worst call {worst * 1000:.1f} ms")
+        figures.add(faults=1, records=20_000)
         assert worst < SLOW_S
 
 

@@ -27,6 +27,7 @@ from ..command import environment, tradetrail
 from ..contents import agreement, all_loaded, assert_same, contents
 from ..disks import small_tmpfs
 from ..lines import OTHER_STREAM, STREAM, line, order, segment, trade, update
+from ..plugins.figures import Figures
 from ..plugins.postgres import Cluster
 from ..trail import only
 from .oracle import payload
@@ -194,7 +195,9 @@ async def test_of_a_line_longer_than_memory_should_hold_the_beginning_is_kept_an
 
 
 @pytest.mark.long
-def test_a_loader_without_the_memory_it_needs_ends_and_the_next_one_completes_it(dsn: str, log: Path) -> None:
+def test_a_loader_without_the_memory_it_needs_ends_and_the_next_one_completes_it(
+    dsn: str, log: Path, figures: Figures
+) -> None:
     """L25: a memory cgroup around a load of 110 MB; rows and ledger agree whatever came of it.
 
     And without one: two batches of long lines at once need more than the checks may have, and take turns.
@@ -223,6 +226,7 @@ def test_a_loader_without_the_memory_it_needs_ends_and_the_next_one_completes_it
         assert await all_loaded(dsn, log) == 100_000
 
     asyncio.run(complete())
+    figures.add(faults=1, records=100_000)
 
 
 async def test_a_file_of_a_later_version_is_refused_by_name_and_taken_by_who_knows_it(dsn: str, log: Path) -> None:

@@ -23,11 +23,12 @@ from loader.workspace import workspace
 from ..bots import tmpfs_folder
 from ..contents import agreement, assert_same, contents
 from ..lines import OTHER_STREAM, STREAM, line, order, segment, trade, update
+from ..plugins.figures import Figures
 from ..plugins.postgres import Cluster
 from ..plugins.server import Server
 from ..processes import Command
 from .proxy import Proxy
-from .siege import besiege
+from .siege import besiege, summed
 
 PATIENCE_S = 30.0
 RECORDS = 2 * 1199
@@ -145,13 +146,14 @@ async def until_it_waits(watcher: Database, sessions: int = 1) -> int:
 
 @pytest.mark.parametrize(("loaders", "rounds"), [(1, 10), (2, 8), (4, 8)])
 def test_loaders_killed_and_cut_off_at_any_instant_while_bots_write(
-    server: Server, own_cluster: Cluster, tmp_path: Path, loaders: int, rounds: int
+    server: Server, own_cluster: Cluster, tmp_path: Path, figures: Figures, loaders: int, rounds: int
 ) -> None:
     """L1, L8: the long siege is in ``test_long.py``."""
     directory = tmp_path / "audit"
     directory.mkdir(mode=0o700)
     with tmpfs_folder() as ring_dir:
         counts = besiege(server, own_cluster, directory, ring_dir, loaders=loaders, rounds=rounds)
+    figures.add(**summed(counts))
     assert counts["killed"] == rounds
     assert counts["records"] > 200
     assert counts["commits"] > 0

@@ -31,10 +31,11 @@ from loader.settings import LoadSettings
 
 from ..bots import Bot, ended, forked, recovered, tmpfs_folder
 from ..disks import grow, small_tmpfs, thin_disk
+from ..plugins.figures import Figures
 from ..plugins.postgres import Cluster
 from ..plugins.server import Server
 from ..trail import only
-from .siege import besiege
+from .siege import besiege, summed
 from .test_disk import conserved, emit
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
@@ -70,7 +71,7 @@ def killed_after(seconds: float, pid: int) -> Iterator[None]:
 # -- kill -9 --
 
 
-def test_hundreds_of_kills_at_any_instant(tmp_path: Path, ring_dir: Path) -> None:
+def test_hundreds_of_kills_at_any_instant(tmp_path: Path, ring_dir: Path, figures: Figures) -> None:
     """E1: rotation every few KB; the recovery of every third round is killed as well, up to three times."""
     seed = int(os.environ.get("TRADETRAIL_TEST_SEED", time.time_ns() % 2**32))
     print(f"seed {seed}")
@@ -118,18 +119,20 @@ def test_hundreds_of_kills_at_any_instant(tmp_path: Path, ring_dir: Path) -> Non
     print(f"{ROUNDS} kills of bots, {killed_recoveries} of recoveries")
     print(f"{said} seqs said, {kept} records in {segments} segments")
     print(f"{lost} declared lost in the {ROUNDS // 5} rounds with a small ring")
+    figures.add(kills=ROUNDS + killed_recoveries, records=kept)
     assert segments > 10 * ROUNDS
     assert killed_recoveries > 10
 
 
 @pytest.mark.parametrize(("loaders", "rounds"), [(1, 120), (2, 100), (4, 80)])
 def test_hundreds_of_kills_of_loaders_while_bots_write(
-    server: Server, own_cluster: Cluster, tmp_path: Path, ring_dir: Path, loaders: int, rounds: int
+    server: Server, own_cluster: Cluster, tmp_path: Path, ring_dir: Path, figures: Figures, loaders: int, rounds: int
 ) -> None:
     """L8, L6: and of their connections, of the server, and of the bots."""
     directory = tmp_path / "audit"
     directory.mkdir(mode=0o700)
     counts = besiege(server, own_cluster, directory, ring_dir, loaders=loaders, rounds=rounds, existing=loaders == 2)
+    figures.add(**summed(counts))
     assert counts["killed"] == rounds
     assert counts["looks"] > rounds // 40
     for fault in ("server crashed", "server restarted", "loaders stopped", "asked to end", "bots killed", "proxy: cut"):
@@ -172,7 +175,7 @@ def test_eight_threads_flat_out(tmp_path: Path) -> None:
 
 
 def test_a_small_disk_that_fills_and_is_freed_again_and_again(
-    tmp_path: Path, ring_dir: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, ring_dir: Path, figures: Figures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F4: every other time the ring fills as well: then what did not fit is declared, and nothing else is missing."""
     monkeypatch.setattr(emitter.writer, "_BACKOFF_MOST_S", 0.02)
@@ -204,10 +207,11 @@ def test_a_small_disk_that_fills_and_is_freed_again_and_again(
         assert set(stats.lost_by_reason) == {"ring full"}
         assert lossy == 6
         print(f"{emitted} records, {stats.lost} declared lost, {len(only(log).segments)} segments, worst call {worst}")
+        figures.add(faults=12, records=emitted)
 
 
 async def test_a_disk_that_lost_what_it_was_given(
-    tmp_path: Path, ring_dir: Path, dsn: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, ring_dir: Path, dsn: str, figures: Figures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F9: a sync fails and the kernel drops the pages; once read anew from the disk, the bytes are zeros.
 
@@ -258,6 +262,7 @@ async def test_a_disk_that_lost_what_it_was_given(
             for name, data in before.items()
         )
         trail = only(log).check()
+        figures.add(faults=1, records=emitted)
         print(
             f"{failed}; {emitted} records, {len(trail.void)} of {len(trail.segments)} segments given up, "
             f"{gone} bytes gone"

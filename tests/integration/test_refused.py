@@ -242,6 +242,17 @@ async def test_a_deferred_constraint_ends_the_load_with_its_name_and_keeps_nothi
     assert (await take(dsn, tmp_path)).trades == 4
 
 
+async def test_rows_that_a_trigger_swallows_end_the_load_and_nothing_of_the_batch_is_kept(
+    dsn: str, tmp_path: Path
+) -> None:
+    await fence(dsn, TRIGGER.replace("{body}", f"IF {BAD} THEN RETURN NULL; END IF;"), "trades")
+    segment(tmp_path, [MAKERS["trades"](n, "bad" if n == 2 else f"o{n}") for n in range(1, 4)])
+    before = await contents(dsn)
+    with pytest.raises(TerminalError, match=r"^3 records were read and 2 accounted for; the batch was rolled back"):
+        await take(dsn, tmp_path)
+    assert await contents(dsn) == before
+
+
 async def test_what_is_refused_only_together_ends_the_load_and_keeps_nothing(dsn: str, tmp_path: Path) -> None:
     async with await Database.connect(dsn) as database:
         await database.execute(

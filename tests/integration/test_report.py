@@ -20,6 +20,7 @@ from emitter import AuditLog
 from loader.cli import run
 from loader.database import Database
 from loader.errors import UsageError
+from loader.extras import installing
 from loader.metrics import Asked, Metrics, from_database
 from loader.report.bars import bars_between
 from loader.report.numbers import amount, duration, minute, percent, ratio
@@ -428,7 +429,7 @@ def test_a_missing_library_is_one_line(tmp_path: Path, library: str) -> None:
         timeout=60,
         check=False,
     )
-    assert one_line(done, 3) == f"tradetrail: a report needs {library}: pip install 'tradetrail[report]'"
+    assert one_line(done, 3) == f"tradetrail: a report needs {library}: {installing('report')}"
 
 
 # -- as people see it --

@@ -56,6 +56,7 @@ SELECT * FROM os
 SELECT * FROM sql
 SELECT 1) TO '{elsewhere}/out' --
 SELECT 1) AS x; COPY (SELECT 1) TO '{elsewhere}/out'; SELECT * FROM (SELECT 1
+SELECT 1) AS x; COPY (SELECT 1) TO '{log}/out'; SELECT * FROM (SELECT 1
 WITH x AS (DELETE FROM raw.files RETURNING *) SELECT * FROM x
 WITH x AS (COPY (SELECT 1) TO '{elsewhere}/out') SELECT * FROM x
 COPY (SELECT 1) TO '{elsewhere}/out'

@@ -9,8 +9,11 @@ import asyncio
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,11 +23,12 @@ import pytest
 from emitter import AuditLog
 from loader.database import Database
 from loader.errors import EnvironmentFault, UsageError
+from loader.extras import installing
 from loader.metrics import Asked, Metrics, from_database, from_logs
 from loader.show import plain
 from loader.spark.dataset import trade_files
 
-from ..command import one_line, tradetrail
+from ..command import SCRIPT, answer, environment, one_line, tradetrail
 from ..fills import Fill, log
 
 if shutil.which("java") is None:
@@ -32,20 +36,24 @@ if shutil.which("java") is None:
 pytest.importorskip("sqlglot", reason="without the extra spark: make test-spark installs it")
 pytest.importorskip("pyspark", reason="without the extra spark: make test-spark installs it")
 
-from loader.spark import metrics as spark
+from loader.spark.metrics import from_dataset
+from loader.spark.session import session
 from loader.spark.sql import translated
 
 PEERS = Path(os.environ.get("TRADETRAIL_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data")) / "metrics"
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.filterwarnings("default")]
 MASTER = os.environ.get("TRADETRAIL_TEST_SPARK", "local-cluster[2,1,1024]")
+# Each JVM would spend most of these few minutes on compiling what it runs once.
+JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dspark.ui.enabled=false"
 Asking = Callable[[Path, Asked], Metrics]
 
 
 @pytest.fixture(scope="module")
 def of_spark() -> Iterator[Asking]:
-    with spark.session(MASTER) as session:
-        session.conf.set("spark.sql.shuffle.partitions", "2")
-        yield lambda directory, asked: spark.from_dataset(session, trade_files(directory), asked)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JDK_JAVA_OPTIONS", JAVA)
+        with session(MASTER) as application:
+            yield lambda directory, asked: from_dataset(application, trade_files(directory), asked)
 
 
 def archived(directory: Path, dsn: str, fills: Sequence[Fill], *more: dict[str, Any]) -> Path:
@@ -178,11 +186,56 @@ def test_sql_that_spark_has_no_words_for_is_refused() -> None:
         translated("SELECT array_agg(a ORDER BY b) FROM c")
 
 
+def metrics(
+    directory: Path, *args: str, program: Sequence[str | Path] = (SCRIPT,), **env: str
+) -> subprocess.CompletedProcess[str]:
+    """The command itself, by Spark; in a folder of its own."""
+    folder, found = directory.with_name("elsewhere"), find_spec("pyspark")
+    folder.mkdir(exist_ok=True)
+    assert found is not None
+    assert found.origin is not None
+    spark = str(Path(found.origin).parents[1])  # make test-spark names it relative to where it runs
+    return subprocess.run(
+        [*program, "metrics", "--engine", "spark", "--dir", directory, *args],
+        cwd=folder,
+        env=environment(JDK_JAVA_OPTIONS=JAVA, PYTHONPATH=spark, **env),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+
+
+def test_the_command_prints_its_answer_and_leaves_nothing(dsn: str, tmp_path: Path) -> None:
+    directory = archived(tmp_path / "audit", dsn, WINNERS)
+    done = metrics(directory, "--master", "local[1]", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["total"] == answer("metrics", "--dir", directory)["total"]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_what_keeps_spark_from_starting_is_one_line(dsn: str, tmp_path: Path) -> None:
+    directory = archived(tmp_path / "audit", dsn, WINNERS)
+    assert one_line(metrics(directory, "--master", "foo://x"), 3) == (
+        "tradetrail: Spark does not start: Master must either be yarn or start with spark, k8s, or local"
+    )
+    assert one_line(metrics(directory, JAVA_HOME=str(tmp_path)), 3).endswith("; it needs Java 17 or later")
+
+
+def test_without_spark_it_says_what_to_install(dsn: str, tmp_path: Path) -> None:
+    directory = archived(tmp_path / "audit", dsn, WINNERS)
+    code = "import sys; sys.modules['pyspark'] = None; from loader.__main__ import main; sys.exit(main())"
+    said = one_line(metrics(directory, program=(sys.executable, "-c", code)), 3)
+    assert said == f"tradetrail: --engine spark needs pyspark: {installing('spark')}"
+
+
 def test_wrong_use_is_said(tmp_path: Path) -> None:
     for args, words in (
         (["--engine", "sprk"], "Did you mean spark?"),
         (["--engine", "spark", "--source", "db"], "leave --source away"),
         (["--engine", "spark", "--store"], "leave --engine away"),
         (["--master", "local[1]"], "--master is for --engine spark"),
+        (["--engine", "spark", "--dir", "nowhere"], "there is no such directory"),
     ):
         assert words in one_line(tradetrail("metrics", *args, cwd=tmp_path), code=2)

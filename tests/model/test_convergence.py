@@ -45,6 +45,18 @@ ORDER BY exchange, symbol, order_id, client_order_id, recorded_at, side
 """
 _ROWS = "SELECT to_jsonb(o) - 'id' AS state FROM monitoring.orders AS o ORDER BY stream, seq"
 
+# Who has loaded from this stream waits at the end of its transaction for as long as another session likes.
+_GATE = """
+CREATE FUNCTION monitoring.gate() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$;
+CREATE TRIGGER gate BEFORE INSERT ON monitoring.audit_segments FOR EACH ROW WHEN (NEW.stream = '{stream}')
+EXECUTE FUNCTION monitoring.gate();
+"""
+_WAITING = """
+SELECT count(*) FROM pg_locks JOIN pg_database AS d ON d.oid = database
+WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()
+"""
+
 
 @dataclass(frozen=True)
 class Said:
@@ -177,7 +189,9 @@ def last_of(records: Sequence[Said]) -> Said:
 async def test_an_order_of_ten_thousand_steps(dsn: str, loads: int) -> None:
     records = life(10_000)
     mixed = random.Random(7).sample(records, len(records))
-    (state,) = await loaded(dsn, [mixed[n::loads] for n in range(loads)], batch_bytes=1 << 24)
+    # Each file in the order of its seqs, as an emitter writes it: a line elsewhere is taken for a damaged one.
+    files = [sorted(mixed[n::loads], key=lambda record: (record.stream, record.seq)) for n in range(loads)]
+    (state,) = await loaded(dsn, files, batch_bytes=1 << 24)
     last = last_of(records)
     assert (state["price"], state["filled"], state["status"]) == (last.fields["price"], last.fields["filled"], "NEW")
     async with await Database.connect(dsn) as database:
@@ -186,6 +200,16 @@ async def test_an_order_of_ten_thousand_steps(dsn: str, loads: int) -> None:
         steps = await database.fetch("SELECT stream, seq FROM monitoring.order_history('bybit', 'MNTUSDT', 'o1')")
         in_order = sorted(records, key=lambda record: (record.moment, record.stream, record.seq))
         assert [(s["stream"], s["seq"]) for s in steps] == [(r.stream, r.seq) for r in in_order]
+
+
+async def test_the_time_of_a_change_counts_and_not_the_place_of_its_line_in_the_batch(dsn: str) -> None:
+    records = [
+        Said("order.created", order(status="NEW", price=1, filled=None), 0, STREAMS[0], 1),
+        Said("order.updated", update(price=3), 5, STREAMS[0], 2),
+        Said("order.updated", update(price=2, filled=1), 3, STREAMS[1], 1),
+    ]
+    (state,) = await loaded(dsn, [records], batch_bytes=1 << 24)
+    assert (state["price"], state["filled"]) == (3, 1)
 
 
 async def test_what_comes_after_a_final_status_counts_only_if_it_is_final_or_says_none(dsn: str) -> None:
@@ -245,6 +269,34 @@ async def test_four_loaders_at_once_make_the_same_orders(dsn: str, tmp_path: Pat
             taken.append(json.loads(command.said())["records"])
         assert sum(taken) == len(records)
         assert [row["state"] for row in await database.fetch(_STATES)] == wanted
+
+
+async def test_a_loader_that_brings_a_change_of_an_order_waits_for_another_that_folds_it(
+    dsn: str, tmp_path: Path
+) -> None:
+    """The first one stands still before its COMMIT: without a lock neither would see what the other brings."""
+    first, second = STREAMS[:2]
+    records = [
+        Said("order.created", order(status="NEW", price=1), 0, first, 1),
+        Said("order.updated", update(filled=1), 1, first, 2),
+        Said("order.updated", update(price=2), 2, second, 1),
+    ]
+    (wanted,) = await loaded(dsn, [records], batch_bytes=1 << 24)
+    assert (wanted["price"], wanted["filled"]) == (2, 1)
+    async with await Database.connect(dsn) as holder:
+        await holder.execute(_EMPTY)
+        await holder.execute(_GATE.replace("{stream}", first))
+        await holder.execute("SELECT pg_advisory_lock(1)")
+        commands = []
+        for stream in (first, second):
+            write(tmp_path / stream, [record for record in records if record.stream == stream], 1)
+            commands.append(Command(tmp_path, "load", "--dir", tmp_path / stream, "--dsn", dsn))
+            while commands[-1].running and await holder.fetchval(_WAITING) < len(commands):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await holder.execute("SELECT pg_advisory_unlock(1)")
+        for command in commands:
+            assert await asyncio.to_thread(command.end) == 0, command.said()
+        assert [row["state"] for row in await holder.fetch(_STATES)] == [wanted]
 
 
 # -- what exchanges really send --

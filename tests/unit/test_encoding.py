@@ -358,6 +358,17 @@ def test_a_time_given_leaves_the_time_of_writing_beside_it() -> None:
     assert datetime.fromisoformat(line["observed_timestamp"]) > datetime(2026, 1, 1, tzinfo=UTC)
 
 
+def test_the_time_of_writing_goes_with_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From one second to the next, over days, and back where the clock is set."""
+    encoder, began = Encoder((), 65536), datetime(2026, 11, 22, 13, 10, 56, tzinfo=UTC)
+    for microseconds in (0, 1, 999_999, 1_000_000, 1_000_001, 86_400_000_000, 86_399_999_999, -1, 0):
+        moment = began + timedelta(microseconds=microseconds)
+        ns = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
+        monkeypatch.setattr("emitter.encoding.time_ns", lambda ns=ns: ns)
+        line = strict(PREFIX + encoder.body(heading("x", "INFO").text, {}))
+        assert line["timestamp"] == f"{moment:%Y-%m-%dT%H:%M:%S.%f}Z"
+
+
 # -- any value at all --
 
 

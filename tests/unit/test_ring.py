@@ -268,6 +268,44 @@ def test_a_call_in_the_middle_of_a_call_waits_at_its_side(interrupting: Interrup
     assert reader.losses == [(3, 3, "not encodable")]
 
 
+def test_what_interrupting_calls_left_is_in_the_ring_once_the_interrupted_one_returns(
+    interrupting: Interrupting,
+) -> None:
+    """A kill right behind it costs nothing that was said in a handler."""
+    ring, reader = interrupting, Reader(interrupting)
+    ring.before = lambda: [ring.append(body()) for _ in range(3)]
+    assert ring.append(body()) == 1
+    reader.drain()
+    assert reader.seqs == [1, 2, 3, 4]
+
+
+def test_a_call_beside_another_threads_returns_once_its_line_is_in(interrupting: Interrupting) -> None:
+    ring, reader = interrupting, Reader(interrupting)
+    amid, go_on = threading.Event(), threading.Event()
+    heads = []
+
+    def stand_still() -> None:
+        amid.set()
+        assert go_on.wait(30)
+
+    def call() -> None:
+        ring.append(body())
+        heads.append(ring.memory.header[HEAD])
+
+    ring.before = stand_still
+    threads = [threading.Thread(target=call) for _ in range(2)]
+    threads[0].start()
+    assert amid.wait(30)
+    threads[1].start()
+    threads[1].join(0.1)  # as it should not; one that returns here would have left its line to the other thread
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    reader.drain()
+    assert reader.seqs == [1, 2]
+    assert 0 < min(heads) < max(heads) == ring.memory.header[HEAD]
+
+
 def test_an_exception_before_the_line_is_in_declares_it(interrupting: Interrupting) -> None:
     ring, reader = interrupting, Reader(interrupting)
 

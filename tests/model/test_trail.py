@@ -1,0 +1,133 @@
+"""The whole path in any order against a plain list; what it found is kept as plain tests, each named after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from ..bots import tmpfs_folder
+from ..faults import siege
+from ..faults.proxy import Proxy
+from ..plugins.postgres import Cluster
+from ..plugins.server import Server
+from .bot_steps import Surroundings
+from .trail_machine import TRAFFIC, TrailMachine
+
+# With fewer of each of them a run shows nothing.
+_OF_EACH = 5
+# Each step at least once.
+_ONE_LIFE: list[tuple[Any, ...]] = [
+    ("start",), ("rotate", 0), ("write", 1), ("load", True, 8192), ("sync_fails", 0, 1),
+    ("connection_is_cut", "after commit", True, True, 8192), ("disk_fills", 1, 300, 80), ("is_killed", 1),
+    ("two_loaders", False), ("retry_rejects", False), ("start",), ("disk_fills", 1, 0, 8), ("disk_is_freed",),
+    ("is_killed_at_a_call", 0, 12, True), ("recovery_is_killed", 6, True), ("recover",),
+    ("connection_is_cut", "before commit", False, True, 1 << 24), ("mend_rejects", 2), ("archive", False, True),
+    ("load_twice", False, 8192), ("power_is_cut", 0.5, True), ("archive_is_killed", 9), ("restore",), ("sync", 0),
+]  # fmt: skip
+
+
+@pytest.fixture
+def around(server: Server, own_cluster: Cluster, tmp_path: Path) -> Iterator[Surroundings]:
+    template = own_cluster.template(existing=False, migrated=True)
+    with tmpfs_folder() as rings, Proxy(server.port) as proxy, own_cluster.database(template) as dsn:
+        proxied = server.dsn(urlsplit(dsn).path[1:], port=proxy.port)
+        yield Surroundings(tmp_path, rings, dsn, proxied, proxy)
+
+
+def explore(around: Surroundings, *, examples: int, steps: int, random: int | None) -> None:
+    """Run the machine; ``random``: the seed, or None for the same choices each time. What was done is printed."""
+
+    def machine() -> TrailMachine:
+        return TrailMachine(around)
+
+    choices: dict[str, Any] = {"derandomize": True} if random is None else {}
+    try:
+        run_state_machine_as_test(
+            machine if random is None else seed(random)(machine),
+            settings=settings(
+                max_examples=examples, stateful_step_count=steps, deadline=None, database=None, print_blob=False,
+                suppress_health_check=list(HealthCheck), phases=(Phase.generate, Phase.shrink), **choices,
+            ),
+        )  # fmt: skip
+    finally:
+        print(dict(around.traffic))
+
+
+@pytest.mark.timeout(900)
+def test_the_trail_is_the_list_whatever_is_done_in_whatever_order(around: Surroundings) -> None:
+    explore(around, examples=3, steps=20, random=None)
+    assert around.traffic["end"] == 3
+
+
+def test_each_step_in_one_life(around: Surroundings) -> None:
+    with told(around) as machine:
+        for name, *arguments in _ONE_LIFE:
+            getattr(machine, name)(*arguments)
+            machine.files_hold_the_list()
+    assert around.traffic.keys() >= set(TRAFFIC)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_the_trail_is_the_list_after_thousands_of_steps(around: Surroundings) -> None:
+    explore(around, examples=100, steps=30, random=siege.seed())
+    few = {what: around.traffic[what] for what in TRAFFIC if around.traffic[what] < _OF_EACH}
+    assert not few, "too little of this was done to show anything"
+
+
+# -- kept --
+
+
+@contextmanager
+def told(around: Surroundings) -> Iterator[TrailMachine]:
+    """A machine whose steps a test calls; after the last one all is finished, loaded, mended and proved."""
+    machine = TrailMachine(around)
+    try:
+        machine.a_bot_begins()
+        yield machine
+    finally:
+        machine.teardown()
+
+
+def test_a_power_cut_after_the_very_first_sync_failed_leaves_nothing_to_complain_of(around: Surroundings) -> None:
+    """The first segment's header was never on the disk, though the one that replaces it vouched for it."""
+    with told(around) as machine:
+        machine.write(0)
+        machine.load(picky=False, batch_bytes=8192)
+        machine.sync_fails(0, 1)
+        machine.closes(0)
+        machine.load(picky=False, batch_bytes=8192)
+        machine.power_is_cut(0.0, later_is_gone=False)
+        machine.load(picky=False, batch_bytes=8192)
+
+
+def test_a_last_record_that_a_power_cut_tore_after_it_was_loaded_is_no_tampering(around: Surroundings) -> None:
+    """The footer that recovery writes is longer than what was lost, so that the file was not shorter than before."""
+    with told(around) as machine:
+        machine.load(picky=False, batch_bytes=8192)
+        machine.power_is_cut(0.999, later_is_gone=False)
+        machine.recover()
+
+
+def test_a_rejected_line_that_a_power_cut_took_is_not_sought_where_the_footer_stands(around: Surroundings) -> None:
+    with told(around) as machine:
+        machine.load(picky=True, batch_bytes=8192)
+        machine.power_is_cut(0.2, later_is_gone=False)
+        machine.recover()
+
+
+def test_a_rejected_record_that_a_failed_sync_makes_be_written_again_becomes_one_row(around: Surroundings) -> None:
+    """Its line waits twice among the rejects, in two places of the log."""
+    with told(around) as machine:
+        machine.load(picky=True, batch_bytes=8192)
+        machine.sync_fails(0, 1)
+        machine.load(picky=True, batch_bytes=8192)
+        machine.retry_rejects(picky=False)
+        machine.retry_rejects(picky=False)
