@@ -176,11 +176,12 @@ class Memory:
         line = control_line(self.stream, "audit.lost", {"count": count, "ranges": ranges}, "ERROR")
         words = self.header
         head = words[HEAD]
-        if head + len(line) > words[SYNCED] + self.capacity:
+        end = head + len(line)
+        if end > words[SYNCED] + self.capacity:
             return False
         self.store(head, line)
-        words[_LOSS_AT] = head
-        words[HEAD] = head + len(line)
+        words[_LOSS_AT] = head  # nothing can come between these two stores but a kill
+        words[HEAD] = end
         return True
 
     def store(self, position: int, line: bytes) -> None:

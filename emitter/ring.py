@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from types import MappingProxyType
 
-from .memory import CLOSED, HEAD, INTERRUPTED, OPEN, REASONS, RESERVE, RING_FULL, SYNCED, Memory
+from .memory import CLOSED, HEAD, INTERRUPTED, REASONS, RESERVE, RING_FULL, SYNCED, Memory
 
 __all__ = ["RESERVE", "Ring"]
 
@@ -38,8 +38,9 @@ class Ring:
         self._held = False
         self._losses_full = False
         self._settled = 0  # the last seq that stands in the ring or among the losses
-        # What interrupting calls left: a body, or the reason why there is none. In the order of the seqs.
-        self._side: deque[tuple[int, bytes | int]] = deque()
+        # What interrupting calls left, by seq: a body, or the reason why there is none. No tuples: making one may run
+        # a finaliser, whose call would come between taking a number and leaving something for it.
+        self._side: dict[int, bytes | int] = {}
         self._holes: deque[tuple[int, int]] = deque()
         self._prefix = b'{"stream":"%b","seq":' % stream.encode()
         self._header = memory.header
@@ -64,24 +65,21 @@ class Ring:
                 return 0
             if self._busy:
                 seq = self.last_seq = self.last_seq + 1
-                self._side.append((seq, body))
+                self._side[seq] = body
                 return seq
             self._busy = True
             seq = 0
             try:
                 seq = self.last_seq = self.last_seq + 1
-                if self._side:
-                    self._empty_side(seq)
+                if seq != self._settled + 1:
+                    self._settle(seq)
                 self._put(seq, body)
-            except Exception:  # noqa: BLE001  no memory, or closed by a handler in the middle of it
-                self._forgo(seq)
-            except BaseException:  # KeyboardInterrupt, SystemExit: the bot's own
-                self._forgo(seq)
-                raise
-            finally:
+            except Exception:  # noqa: BLE001, S110  no memory, or closed by a handler in the middle of it: a loss
+                pass
+            finally:  # also behind KeyboardInterrupt and SystemExit, which are the bot's own
                 self._busy = False
-                if self._side:
-                    self._empty_side()
+                if self._settled != self.last_seq:
+                    self._settle()
             return seq
 
     def forgo(self, reason: int) -> int:
@@ -91,9 +89,9 @@ class Ring:
                 self.refused += 1
                 return 0
             seq = self.last_seq = self.last_seq + 1
-            self._side.append((seq, reason))
+            self._side[seq] = reason
             if not self._busy:
-                self._empty_side()
+                self._settle()
             return seq
 
     def _put(self, seq: int, body: bytes) -> None:
@@ -127,28 +125,26 @@ class Ring:
             self._holes.append((seq, seq))
             self.wake(self._header[HEAD])
 
-    def _forgo(self, seq: int) -> None:
-        """An exception came out of the middle of a call: where its line is not in the ring, it is lost."""
-        if seq > self._settled:
-            self._side.append((seq, INTERRUPTED))
-            self._side = deque(sorted(self._side, key=lambda entry: entry[0]))
+    def _settle(self, before: int | None = None) -> None:
+        """Find a place for all that is numbered, ``before`` another or at all, in the order of the numbers.
 
-    def _empty_side(self, before: int = OPEN) -> None:
-        """Settle what interrupting calls of this thread left, as far as it is numbered ``before`` another."""
+        What an interrupting call of this thread left is put into the ring or declared. A number with nothing left for
+        it is that of a call that an exception ended: wherever that struck, the next call comes by here.
+        """
         self._busy = True
         try:
-            while self._side and self._side[0][0] < before:
-                seq, what = self._side[0]
+            while (seq := self._settled + 1) < (before or self.last_seq + 1):
+                what = self._side.get(seq, INTERRUPTED)
                 if not self.memory.alive:
                     self._lost[REASONS[CLOSED]] += 1
-                elif seq > self._settled:
-                    if isinstance(what, int):
-                        self._lose(seq, what)
-                    else:
-                        self._put(seq, what)
-                self._side.popleft()
+                    self._settled = seq
+                elif isinstance(what, int):
+                    self._lose(seq, what)
+                else:
+                    self._put(seq, what)
+                self._side.pop(seq, None)
         finally:
-            self._busy = before != OPEN
+            self._busy = before is not None
 
     def numbers(self, start: int, stop: int) -> tuple[int, int | None, int | None]:
         """Of the lines between two positions: how many are records, the first seq and the last (for the writer).
@@ -216,8 +212,8 @@ class Ring:
                     self._losses_full = False
             finally:
                 self._busy = self._held
-                if self._side and not self._held:
-                    self._empty_side()
+                if self._settled != self.last_seq and not self._held:
+                    self._settle()
 
     def close(self) -> None:
         """Accept nothing more; what comes is counted as lost for the reason ``closed``.
@@ -228,8 +224,8 @@ class Ring:
         with self._lock:
             self.closed = True
             self._held = self._busy
-            if self._side and not self._busy:
-                self._empty_side()
+            if self._settled != self.last_seq and not self._busy:
+                self._settle()
 
     def let_go(self) -> None:
         """The writer is no longer waited for."""

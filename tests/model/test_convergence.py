@@ -83,6 +83,15 @@ def numbered(records: Sequence[Said], streams: Sequence[str]) -> list[Said]:
     return made
 
 
+def spread(records: Sequence[Said], loads: int, seed: int) -> list[list[Said]]:
+    """The records, mixed, for so many loads.
+
+    Each file is in the order of its seqs, as an emitter writes it: a line elsewhere may be taken for a damaged one.
+    """
+    mixed = random.Random(seed).sample(records, len(records))
+    return [sorted(mixed[n::loads], key=lambda record: (record.stream, record.seq)) for n in range(loads)]
+
+
 @contextmanager
 def folder() -> Any:
     made = Path(tempfile.mkdtemp())
@@ -188,10 +197,7 @@ def last_of(records: Sequence[Said]) -> Said:
 @pytest.mark.parametrize("loads", [1, 20])
 async def test_an_order_of_ten_thousand_steps(dsn: str, loads: int) -> None:
     records = life(10_000)
-    mixed = random.Random(7).sample(records, len(records))
-    # Each file in the order of its seqs, as an emitter writes it: a line elsewhere is taken for a damaged one.
-    files = [sorted(mixed[n::loads], key=lambda record: (record.stream, record.seq)) for n in range(loads)]
-    (state,) = await loaded(dsn, files, batch_bytes=1 << 24)
+    (state,) = await loaded(dsn, spread(records, loads, seed=7), batch_bytes=1 << 24)
     last = last_of(records)
     assert (state["price"], state["filled"], state["status"]) == (last.fields["price"], last.fields["filled"], "NEW")
     async with await Database.connect(dsn) as database:
@@ -332,8 +338,7 @@ async def test_real_orders_that_are_said_again_with_other_statuses(dsn: str) -> 
     assert again
     wanted = await loaded(dsn, [records], batch_bytes=1 << 24, ask=_ROWS)
     for seed in range(2):
-        mixed = random.Random(seed).sample(records, len(records))
-        found = await loaded(dsn, [mixed[n::5] for n in range(5)], batch_bytes=65536, ask=_ROWS)
+        found = await loaded(dsn, spread(records, 5, seed), batch_bytes=65536, ask=_ROWS)
         assert found == wanted
     rows = [[row[name] for name in key] for row in wanted if row["order_id"]]
     assert len({*map(tuple, rows)}) == len(rows) > 100
