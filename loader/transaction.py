@@ -162,6 +162,7 @@ class BatchTransaction:
         settled = any(rows.settled for rows in prepared.rows)
         if settled:
             unfolded = await asyncio.to_thread(prepared.check.unsettled)
+            batch = await asyncio.to_thread(prepared.check.runs) or batch
         await database.execute(self._sql["stage_touched"])
         if await database.execute(self._sql["touch"], *_columns(unfolded), *_columns(batch), settled):
             await database.execute(self._sql["keep_own_values"])

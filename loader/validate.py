@@ -125,6 +125,7 @@ class Check:
         self._read = 0  # lines that are records, or control lines
         self._marked = False
         self._clean = False
+        self._gaps = True
 
     def __enter__(self) -> Self:
         return self
@@ -151,7 +152,8 @@ class Check:
         run(sql["read_lines"], {"path": str(self._spooled.path), "max_line_size": 2 * MAX_LINE_BYTES})
         self._second_look()
         self._read = self._made(f"CREATE OR REPLACE TEMP TABLE records AS {self._records()}", {"shape": _SHAPE})
-        if self._duck.execute(sql["seqs_do_not_add_up"]).fetchone() == (True,):
+        self._gaps = self._duck.execute(sql["seqs_do_not_add_up"]).fetchone() == (True,)
+        if self._gaps:
             run(sql["disown_seqs"])
         self._judge()
 
@@ -314,6 +316,10 @@ class Check:
         """(stream, first seq, last seq) of changes to orders that ``rows(settle=True)`` did not fold."""
         return self._duck.execute(self._rows["unsettled"]).fetchall()
 
+    def runs(self) -> list[tuple[str, int, int]]:
+        """(stream, first seq, last seq) of records that follow each other; none where those of each part all do."""
+        return self._duck.execute(self._sql["runs"]).fetchall() if self._gaps else []
+
     def continue_from(self, last_seqs: Mapping[int, int | None]) -> None:
         """The last seq before each of these parts, where the batch before this one has to say it."""
         for part, last_seq in last_seqs.items():
@@ -343,10 +349,6 @@ class Check:
     def parts(self) -> list[PartCount]:
         """Counts for each part of the batch, in order."""
         return [PartCount(*row) for row in self._duck.execute(self._sql["per_part"]).fetchall()]
-
-    def streams(self) -> list[tuple[str, int, int]]:
-        """(stream, first seq, last seq) of the records that were read."""
-        return self._duck.execute(self._sql["streams"]).fetchall()
 
     def reasons(self) -> list[tuple[str, str, int, str]]:
         """(severity, rule, lines, an example of what it says), most frequent first."""

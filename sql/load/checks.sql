@@ -294,12 +294,22 @@ LEFT JOIN (
 ) AS refused USING (part)
 ORDER BY part;
 
--- name: streams
--- The range of seqs per stream among the records that were accepted, for the fold to find its rows again.
+-- name: runs
+-- Streams with first and last seqs of records that follow each other. Where seqs are missing between two, and not as many
+-- lines lie there, other batches may have taken them.
 SELECT stream, min(seq_number) AS first_seq, max(seq_number) AS last_seq
-FROM records
-WHERE kind <> 'control'
-GROUP BY stream;
+FROM (
+    SELECT *, count(*) FILTER (WHERE breaks) OVER (PARTITION BY part ORDER BY n) AS run
+    FROM (
+        SELECT
+            n, part, stream, seq_number,
+            seq_number - lag(seq_number) OVER by_line NOT BETWEEN 0 AND n - lag(n) OVER by_line AS breaks
+        FROM records
+        WHERE kind <> 'control' AND seq_number IS NOT NULL
+        WINDOW by_line AS (PARTITION BY part ORDER BY n)
+    )
+)
+GROUP BY stream, part, run;
 
 -- name: reasons
 -- Findings by rule, most frequent first, with one example of what each says.

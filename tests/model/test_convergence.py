@@ -178,6 +178,21 @@ def test_the_same_records_make_the_same_orders_however_they_are_dealt(
     assert asyncio.run(loaded(dsn, loads, batch_bytes=batch_bytes)) == wanted
 
 
+async def test_a_record_that_was_loaded_before_from_between_those_of_a_batch_counts(dsn: str) -> None:
+    """Found by the one above: the orders of a batch were folded without it."""
+    created, filled, commented = numbered(
+        [
+            Said("order.created", order(status="NEW"), 0),
+            Said("order.updated", update(status="FILLED", filled=1), 1),
+            Said("order.updated", update(reason="paid", fee=0.5), 2),
+        ],
+        [STREAMS[0]] * 3,
+    )
+    (state,) = wanted = await loaded(dsn, [[created, filled, commented]], batch_bytes=1 << 24)
+    assert (state["status"], state["filled"], state["fee"]) == ("FILLED", 1, 0.5)
+    assert await loaded(dsn, [[filled], [created, commented]], batch_bytes=1 << 24) == wanted
+
+
 # -- lives of orders --
 
 
