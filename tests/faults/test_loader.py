@@ -122,10 +122,10 @@ async def watcher(dsn: str) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
-async def held(dsn: str) -> AsyncIterator[None]:
-    """A loader gets no further than to the trades, in the middle of its batch."""
+async def held(dsn: str, at: str = "trades") -> AsyncIterator[None]:
+    """A loader gets no further than to its first write to this table, in the middle of its batch."""
     async with await Database.connect(dsn, application_name="holder") as database, database.transaction():
-        await database.execute("LOCK TABLE monitoring.trades IN ACCESS EXCLUSIVE MODE")
+        await database.execute(f"LOCK TABLE monitoring.{at} IN SHARE MODE")
         yield
 
 
@@ -197,6 +197,23 @@ def test_a_commit_without_an_answer_is_looked_up_in_the_ledger(
         assert (totals.records, totals.duplicates) == (RECORDS, REPEATED)
         assert totals.rejected == 24
         assert_same(asyncio.run(contents(dsn)), undisturbed)
+
+
+@pytest.mark.parametrize("at", ["order_updates", "trades", "audit_rejects", "audit_segments"])
+async def test_a_loader_killed_before_a_table_of_its_batch_leaves_nothing_in_the_others(
+    dsn: str, watcher: Database, directory: Path, undisturbed: dict[str, list[str]], at: str
+) -> None:
+    """L1: orders, rows, rejects and ledger are one: none is there before the last one is."""
+    async with held(dsn, at):
+        load = Command(directory.parent, "load", "--dir", directory, "--dsn", dsn, "--batch-bytes", "10000000")
+        session = await until_it_waits(watcher)
+        load.signal(signal.SIGKILL)
+        assert await asyncio.to_thread(load.end) == -signal.SIGKILL
+        await watcher.execute("SELECT pg_terminate_backend($1, 30000)", session)
+        assert not any((await contents(dsn)).values())
+    totals = await _take(dsn, directory)
+    assert (totals.records, totals.duplicates) == (RECORDS, REPEATED)
+    assert_same(await contents(dsn), undisturbed)
 
 
 # -- several --
