@@ -583,9 +583,12 @@ def test_bytes_that_a_later_segment_replaces(tmp_path: Path, dsn: str) -> None:
     assert "segment_changed" in rules(verify(log, None))
 
 
-def test_a_loss_of_power_after_the_load(tmp_path: Path, dsn: str) -> None:
+@pytest.mark.parametrize("lost", [b"", b"broken\n", b"b\n"], ids=["records", "a rejected line too", "a short one too"])
+def test_a_loss_of_power_after_the_load(tmp_path: Path, dsn: str, lost: bytes) -> None:
+    """The footer that recovery writes is longer than what was lost: other bytes stand in the place of a kept line."""
     log = tmp_path / "audit"
-    path = segment(log, [line(seq, "bot.noted", {"n": seq}) for seq in range(1, 9)], closed=False)
+    records = [line(seq, "bot.noted", {"n": seq}) for seq in range(1, 6 if lost else 9)]
+    path = segment(log, [*records[:4], lost, *records[4:]], closed=False)
     header = parse_header(path.read_bytes().splitlines()[0])
     assert header
     old = path.read_bytes().replace(str(header.boot_id).encode(), b"00000000-0000-0000-0000-000000000000", 1)
