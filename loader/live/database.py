@@ -72,27 +72,30 @@ class DatabaseFeed:
     def _streams(self, ledger: Mapping[str, Mapping[str, Any]], of_files: Seen) -> list[Stream]:
         """The newest first; those of which only files are there are not loaded at all."""
         files = {stream.stream: stream for stream in of_files.streams}
-        emitted = self._files.last_seqs() if self._files else None
+        emitted = self._files.last_seqs() if self._files else {}
         return [
-            _stream(stream, ledger.get(stream), files.get(stream), emitted)
+            self._stream(stream, ledger.get(stream), files.get(stream), emitted.get(stream, 0))
             for stream in sorted({*ledger, *files}, reverse=True)
         ]
 
-
-def _stream(
-    stream: str, row: Mapping[str, Any] | None, of_files: Stream | None, emitted: Mapping[str, int] | None
-) -> Stream:
-    last = row["last_seq"] if row else 0
-    behind = None if emitted is None else max(0, emitted.get(stream, 0) - last)
-    if row is None:
-        assert of_files is not None  # noqa: S101  for the type checker
-        return replace(of_files, records=0, missing=0, rejected=0, behind=behind)
-    return Stream(
-        stream,
-        row["service"],
-        of_files.state if of_files else "no files" if emitted is not None else "closed" if row["closed"] else "open",
-        row["records"],
-        row["lost"] + max(0, last - row["records"] - row["lost"]),
-        row["rejected"],
-        behind,
-    )
+    def _stream(self, stream: str, row: Mapping[str, Any] | None, of_files: Stream | None, emitted: int) -> Stream:
+        last = row["last_seq"] if row else 0
+        behind = max(0, emitted - last) if self._files else None
+        if row is None:
+            assert of_files is not None  # noqa: S101  for the type checker
+            return replace(of_files, records=0, missing=0, rejected=0, behind=behind)
+        if of_files:
+            state = of_files.state
+        elif self._files:
+            state = "archived" if stream in self._files.archived else "no files"
+        else:
+            state = "closed" if row["closed"] else "open"
+        return Stream(
+            stream,
+            row["service"],
+            state,
+            row["records"],
+            row["lost"] + max(0, last - row["records"] - row["lost"]),
+            row["rejected"],
+            behind,
+        )

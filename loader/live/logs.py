@@ -50,6 +50,7 @@ class LogFeed:
         self._segments: dict[Key, _Segment] = {}
         self._recent = Recent()
         self._looks = 0
+        self.archived: set[str] = set()  # streams that archives are there of
 
     async def look(self) -> Seen:
         return await asyncio.to_thread(self.seen)
@@ -62,6 +63,8 @@ class LogFeed:
         if self._looks == 0:
             segments_in(self._directory)
         try:
+            if self._looks % _ALL_AGAIN == 0:
+                self.archived = {name.stream for name in archives_in(self._directory)}
             problems = self._follow()
         except OSError as error:
             problems = {str(self._directory): f"cannot be read: {error.strerror}"}

@@ -194,6 +194,20 @@ def test_both_sources_show_the_same_orders_and_trades(directory: Path, dsn: str,
     assert part(database, "streams")[0][2:] == ["closed", "9", "0", "0", "0"]
 
 
+def test_what_is_archived_or_gone_is_told_apart(directory: Path, dsn: str, tmp_path: Path) -> None:
+    for stream in (STREAM, OTHER_STREAM):
+        segment(directory, [line(seq, "ping", {}, stream=stream) for seq in (1, 2)], stream=stream)
+    at = ("--dir", directory, "--dsn", dsn)
+    assert tradetrail("load", *at, cwd=tmp_path).returncode == 0
+    done = tradetrail("archive", *at, "--keep", "0s", cwd=tmp_path)
+    assert (done.returncode, list(directory.glob("*.jsonl"))) == (0, []), done.stderr
+    next((directory / "archive").glob(f"*{OTHER_STREAM}*")).unlink()
+    screen = once(*at, cwd=tmp_path)
+    assert screen[2].startswith("2 streams; 2 segments; 4 records")
+    states = {row[1][-6:]: row[2] for row in part(screen, "streams")}
+    assert states == {STREAM[-6:]: "archived", OTHER_STREAM[-6:]: "no files"}
+
+
 def test_what_is_not_loaded_rejected_or_lost_is_said(directory: Path, dsn: str, tmp_path: Path) -> None:
     segment(directory, [line(1, "ping", {}), line(2, "trade.executed", {"symbol": "AB"}), line(5, "ping", {})])
     assert tradetrail("load", "--dir", directory, "--dsn", dsn, cwd=tmp_path).returncode == 1
