@@ -165,17 +165,20 @@ class Writer:
     # -- called by other threads --
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all that was accepted before is written and synced; whether that was reached in time."""
+        """Wait until all that was accepted before, or declared lost, is written and synced; whether it was in time."""
         deadline = time.monotonic() + timeout
         with contextlib.suppress(ValueError), self._shared:  # ValueError: closed meanwhile, and its memory given back
-            target = self._words[HEAD]
-            while self._words[SYNCED] < target or self._memory.pending_losses():
+            pending, target = True, 0
+            while True:
+                if pending:  # asked before the head: their declaration moves it
+                    pending, target = bool(self._memory.pending_losses()), self._words[HEAD]
+                if not pending and self._words[SYNCED] >= target:
+                    return True
                 left = deadline - time.monotonic()
                 if left <= 0 or self.closed or threading.current_thread() is self._writing:
                     return self.closed
                 self._wake()
                 self._shared.wait(min(left, _FLUSH_LOOK_S))
-            return True
         return self.closed
 
     def stop(self, timeout: float) -> bool:

@@ -305,6 +305,31 @@ def test_what_is_said_to_be_on_the_disk_was_synced_and_so_was_its_name(
     assert len(only(log).segments) > 20
 
 
+def test_what_is_said_to_be_on_the_disk_has_the_declarations_of_what_was_lost_before(
+    log: Path, ring_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """F17: found by the model: a loss of power right behind a flush left a hole that nothing declared."""
+    disk, gate = Synced(monkeypatch), threading.Event()
+    synced = os.fdatasync
+
+    def fdatasync(fd: int) -> None:
+        gate.wait(60)
+        synced(fd)
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    emitted = 0
+    with AuditLog(log, **SMALL, ring_dir=ring_dir) as audit:
+        for turn in range(1, 31):
+            gate.clear()
+            while sum(audit.stats().lost_by_reason.values()) < turn:
+                emitted += 1
+                emit(audit, 1, emitted)
+            gate.set()
+            assert audit.flush(30)
+            left = only(disk.left(log, tmp_path / f"left-{turn}"))
+            assert sorted(left.seqs + left.lost) == list(range(1, emitted + 1)), f"turn {turn}"
+
+
 def test_syncs_that_fail_over_several_segments(log: Path, ring_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rotated and not yet synced: those segments are void as a whole, footers and all."""
     audit = AuditLog(log, **{**SMALL, "segment_max_bytes": 1000, "fsync_interval_ms": 3_600_000}, ring_dir=ring_dir)

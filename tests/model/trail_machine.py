@@ -32,6 +32,7 @@ class TrailMachine(BotSteps):
 
     @rule()
     def recover(self) -> None:
+        self._age_first_segments()
         done = recovered(self.machine.log, self.machine.ring_dir)
         self.loading.finished |= self.dead
         self._count("recover", len(done.streams))
