@@ -170,17 +170,16 @@ class _Stream:
         return try_lock(fd)
 
     def _finish_unbegun(self) -> bool:
-        """It died before its first header was whole: no call was ever accepted, the stream ends with no record."""
-        (name, *others), path = self.names, self.path(self.names[0])
+        """It died before its first header was whole, or lost power before its first sync: it ends with no record."""
         with contextlib.ExitStack() as held:
-            if others or time.time() - path.stat().st_mtime < _MAKING_S or not self._lock(name, held):
-                return False
-            self._require_no_line(name)
-            header = Header(self.stream, 1, name.service, SCHEMA_VERSION, "", None, None, None, None, (), {})
-            self._set_torn_aside(path)
-            self._begin(name, header, None, ())
-            self._footer(name, path.stat().st_size)
-            sync_directory(self.directory)
+            for name in self.names:
+                if time.time() - self.path(name).stat().st_mtime < _MAKING_S or not self._lock(name, held):
+                    return False
+            for name in self.names:
+                self._require_no_line(name)
+            first = self.names[0]
+            header = Header(self.stream, 1, first.service, SCHEMA_VERSION, "", None, None, None, None, (), {})
+            self._finish_from_files(header)
         return True
 
     # -- with the ring --
@@ -289,8 +288,7 @@ class _Stream:
             with _appending(path) as fd:
                 _write(fd, line)
                 os.fdatasync(fd)
-        with path.open("rb") as file:
-            return len(file.readline())
+        return _first_line_bytes(path)
 
     def _require_no_line(self, name: SegmentName) -> None:
         """A file without a header is begun anew only where nobody ended a line in it."""
@@ -310,10 +308,11 @@ class _Stream:
         void = self._place(memory, words[SYNCED])
         good: Void | None = void
         earlier: tuple[Void, ...] = ()
-        present = read_header(self.path(self.named(slot.segment)))
-        if void == Void(slot.segment, slot.offset) and present and (present.replaces or slot.segment == 1):
+        path = self.path(self.named(void.segment))
+        first = read_header(path)
+        if first and (first.replaces or void.segment == 1) and void.offset == _first_line_bytes(path):
             # Nothing of it was synced, not even the header and its word on what it replaces.
-            earlier, void = present.replaces, Void(slot.segment, 0)
+            earlier, void = first.replaces, Void(void.segment, 0)
             good = next((known for known in reversed(earlier) if known.offset), None)
         for number in count(slot.segment + 1):
             name = self.named(number)
@@ -332,8 +331,7 @@ class _Stream:
         while position < start:
             number -= 1
             path = self.path(self.named(number))
-            with path.open("rb") as file:
-                offset = len(file.readline())
+            offset = _first_line_bytes(path)
             start -= body_size(path) - offset
         return Void(number, offset + position - start)
 
@@ -414,6 +412,11 @@ def body_size(path: Path, *, footer: bool = True) -> int:
             if found >= 0:
                 return start + found + 1
     return 0
+
+
+def _first_line_bytes(path: Path) -> int:
+    with path.open("rb") as file:
+        return len(file.readline())
 
 
 @contextlib.contextmanager

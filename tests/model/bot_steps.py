@@ -78,7 +78,7 @@ class BotSteps(RuleBasedStateMachine):
     @rule()
     def start(self) -> None:
         """A start finishes the dead streams first."""
-        self._age_first_segments()
+        self._age_unbegun()
         bot = Puppet(self.machine)
         self.bots.append(bot)
         self.records.lost[bot.stream] = 0
@@ -209,7 +209,8 @@ class BotSteps(RuleBasedStateMachine):
         self.full.discard(bot.stream)
         self.dead.add(bot.stream)
 
-    def _age_first_segments(self) -> None:
-        """A first segment without a header is left alone while its bot may be about to write it."""
-        for path in self.machine.log.glob("*.000001.jsonl"):
-            os.utime(path, (1, 1))
+    def _age_unbegun(self) -> None:
+        """Segments without a header are left alone while their bot may be about to write it."""
+        for path in self.machine.log.glob("*.jsonl"):
+            if path.name.endswith(".000001.jsonl") or not path.stat().st_size:
+                os.utime(path, (1, 1))

@@ -108,6 +108,28 @@ def test_a_power_cut_after_the_very_first_sync_failed_leaves_nothing_to_complain
         machine.load(picky=False, batch_bytes=8192)
 
 
+def test_a_power_cut_before_the_first_sync_of_several_segments_leaves_a_stream_that_is_finished(
+    around: Surroundings,
+) -> None:
+    """None of them has a header any more; that it had several kept recovery from it for ever."""
+    with told(around) as machine:
+        machine.mend_rejects(every=1)
+        machine.power_is_cut(0.0, later_is_gone=False)
+        machine.archive_is_killed(1)
+
+
+def test_a_power_cut_after_a_recovery_wrote_several_segments_anew_leaves_nothing_to_complain_of(
+    around: Surroundings,
+) -> None:
+    """Nothing was synced when the bot died in its first sync: its first segment's header was not either."""
+    with told(around) as machine:
+        machine.mend_rejects(every=1)
+        machine.recovery_is_killed(10, torn=False)
+        machine.start()
+        machine.power_is_cut(0.0, later_is_gone=False)
+        machine.restore()
+
+
 def test_a_last_record_that_a_power_cut_tore_after_it_was_loaded_is_no_tampering(around: Surroundings) -> None:
     """The footer that recovery writes is longer than what was lost, so that the file was not shorter than before."""
     with told(around) as machine:

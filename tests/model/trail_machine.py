@@ -32,7 +32,7 @@ class TrailMachine(BotSteps):
 
     @rule()
     def recover(self) -> None:
-        self._age_first_segments()
+        self._age_unbegun()
         done = recovered(self.machine.log, self.machine.ring_dir)
         self.loading.finished |= self.dead
         self._count("recover", len(done.streams))
@@ -40,7 +40,7 @@ class TrailMachine(BotSteps):
     @rule(call=st.integers(1, 25), torn=st.booleans())
     def recovery_is_killed(self, call: int, torn: bool) -> None:
         self._has_dead()
-        self._age_first_segments()
+        self._age_unbegun()
         if recover_and_die(self.machine, call, torn=torn):
             self._count("recovery is killed")
         else:
@@ -117,7 +117,7 @@ class TrailMachine(BotSteps):
         """There is something to load, and dead streams, which a load finishes before it reads."""
         self.emit(0, 2)
         self.write(0)
-        self._age_first_segments()
+        self._age_unbegun()
         self.loading.finished |= self.dead
 
     def _has_rejects(self) -> None:

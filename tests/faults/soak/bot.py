@@ -6,7 +6,7 @@ import itertools
 import random
 import signal
 import sys
-import threading
+import time
 
 from emitter import AuditLog
 
@@ -20,14 +20,15 @@ _LOOK_EVERY = 50
 
 
 def main(pipe: int, directory: str, ring_dir: str, service: str, first: int, ring_bytes: int) -> None:
-    ended = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    told: list[int] = []  # no Event: its set() may wait for the lock that the wait() it interrupted holds
+    signal.signal(signal.SIGTERM, lambda signum, _: told.append(signum))
     witness, chance, numbers = Witness(pipe), random.Random(first), itertools.count(first)
     with AuditLog(
         directory, service=service, ring_dir=ring_dir, ring_bytes=ring_bytes, segment_max_bytes=_SEGMENT_BYTES,
         fsync_interval_ms=200,
     ) as audit:  # fmt: skip
-        while not ended.wait(_PAUSE_S):
+        while not told:
+            time.sleep(_PAUSE_S)
             for _ in range(_BURST if chance.random() < _CHANCE_OF_BURST else 1):
                 number = next(numbers)
                 witness.emit(audit, number)
