@@ -77,7 +77,7 @@ def test_each_step_in_one_life(around: Surroundings) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_the_trail_is_the_list_after_thousands_of_steps(around: Surroundings) -> None:
-    explore(around, examples=100, steps=30, random=siege.seed())
+    explore(around, examples=60, steps=30, random=siege.seed())
     few = {what: around.traffic[what] for what in TRAFFIC if around.traffic[what] < _OF_EACH}
     assert not few, "too little of this was done to show anything"
 
