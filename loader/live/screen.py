@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import sys
 import termios
@@ -100,12 +101,18 @@ def _keys(pressed: Callable[[bytes], None]) -> Iterator[None]:
     quiet = termios.tcgetattr(fd)
     quiet[_LOCAL] &= ~(termios.ECHO | termios.ICANON)
     quiet[_CONTROL_CHARACTERS][termios.VSUSP] = b"\0"
+    # Ctrl-C takes keys away that nobody has read yet: a read that waited for them would never hear of the signal.
+    quiet[_CONTROL_CHARACTERS][termios.VMIN] = quiet[_CONTROL_CHARACTERS][termios.VTIME] = 0
 
     def read() -> None:
-        data = os.read(fd, 1024)
+        try:
+            data = os.read(fd, 1024)
+        except OSError:  # the terminal is gone
+            loop.remove_reader(fd)
+            return
         if data:
             pressed(data)
-        else:
+        elif _hung_up(fd):
             loop.remove_reader(fd)
 
     try:
@@ -114,4 +121,12 @@ def _keys(pressed: Callable[[bytes], None]) -> Iterator[None]:
         yield
     finally:
         loop.remove_reader(fd)
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # a terminal that is gone has no settings
+            termios.tcsetattr(fd, termios.TCSADRAIN, before)
+
+
+def _hung_up(fd: int) -> bool:
+    """Whether nobody is at the terminal's other end any more."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    return bool(poll.poll(0))

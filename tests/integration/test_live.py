@@ -25,6 +25,7 @@ from emitter.segments import Void
 from loader.live.database import DatabaseFeed
 from loader.live.logs import LogFeed
 from loader.live.looks import Seen
+from loader.live.screen import _keys
 
 from ..command import FILL, ORDER, SCRIPT, emit, environment, one_line, tradetrail
 from ..faults.proxy import Proxy
@@ -331,6 +332,19 @@ def test_signals_leave_the_terminal_as_it_was(
         else:
             terminal.press(key)
         assert terminal.ended() == code
+
+
+async def test_reading_keys_waits_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ctrl-C right behind a key takes that key away, between the word that it is there and its reading."""
+    ours, theirs = pty.openpty()
+    pressed: asyncio.Queue[bytes] = asyncio.Queue()
+    with os.fdopen(theirs, "rb", buffering=0) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        with _keys(pressed.put_nowait):
+            assert os.read(theirs, 1) == b""
+            os.write(ours, b"x")
+            assert await pressed.get() == b"x"
+            os.close(ours)  # and one that is gone ends nothing with an error
 
 
 def test_a_database_that_goes_away_and_comes_back(
