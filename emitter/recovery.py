@@ -175,6 +175,8 @@ class _Stream:
             for name in self.names:
                 if time.time() - self.path(name).stat().st_mtime < _MAKING_S or not self._lock(name, held):
                     return False
+            if self.newest_header():
+                return False  # another recovery was faster
             for name in self.names:
                 self._require_no_line(name)
             first = self.names[0]

@@ -736,3 +736,20 @@ def test_a_segment_that_may_not_be_read_is_said_and_keeps_no_bot_from_starting(t
     new = log / audit.stats().segment
     assert audit.close()
     assert b'"event_name":"new"' in new.read_bytes()
+
+
+def test_of_two_recoveries_of_a_stream_without_headers_the_slower_one_finds_it_finished(tmp_path: Path) -> None:
+    """It looked before the faster one had written, and its locks are free after."""
+    names = [SegmentName("0199e3c6a7b27c0e8d41c2f1a0b3d4e5", number, "bot") for number in (1, 2)]
+    for name in names:
+        path = tmp_path / str(name)
+        path.touch()
+        os.utime(path, (1, 1))
+    faster, slower = (emitter.recovery._Stream(tmp_path, names, Recovered()) for _ in range(2))
+    assert faster.recover()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for path in before:
+        os.utime(path, (1, 1))
+    assert not slower.recover()
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert [segment.footer is not None for segment in only(tmp_path).check().segments] == [True, True]
