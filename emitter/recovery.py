@@ -311,10 +311,10 @@ class _Stream:
         good: Void | None = void
         earlier: tuple[Void, ...] = ()
         path = self.path(self.named(void.segment))
-        first = read_header(path)
-        if first and (first.replaces or void.segment == 1) and void.offset == _first_line_bytes(path):
+        if void.offset == _first_line_bytes(path):
             # Nothing of it was synced, not even the header and its word on what it replaces.
-            earlier, void = first.replaces, Void(void.segment, 0)
+            first = read_header(path)
+            earlier, void = first.replaces if first else (), Void(void.segment, 0)
             good = next((known for known in reversed(earlier) if known.offset), None)
         for number in count(slot.segment + 1):
             name = self.named(number)
@@ -328,14 +328,23 @@ class _Stream:
         words[SYNC_DONE] = words[SYNC_BEGUN]
 
     def _place(self, memory: Memory, position: int) -> Void:
-        """The segment and offset of a ring position, found by walking back over closed segments' lengths."""
+        """The segment and offset of a ring position, found by walking back over closed segments' lengths.
+
+        Between two segments it is the end of the former: that the latter's header was synced nobody knows. A header
+        that says what it replaces is no such place.
+        """
         number, offset, start = memory.slot.segment, memory.slot.offset, memory.slot.position
-        while position < start:
+        while position < start or (position == start and self._follows(number)):
             number -= 1
             path = self.path(self.named(number))
             offset = _first_line_bytes(path)
             start -= body_size(path) - offset
         return Void(number, offset + position - start)
+
+    def _follows(self, number: int) -> bool:
+        """Whether a segment goes on from the end of the one before, which is still there."""
+        header = read_header(self.path(self.named(number)))
+        return number > 1 and not (header and header.replaces) and self.path(self.named(number - 1)).exists()
 
     # -- without the ring --
 

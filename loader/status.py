@@ -132,7 +132,7 @@ def _amiss(inventory: Inventory, archived: list[_Archive], ledger: Ledger) -> di
         found[FOLDER] = f"{count(unloaded, 'segment')} not in the database: {restore}"
     for file in inventory.files:
         done = ledger.bytes.get((file.name.stream, file.name.number), 0)
-        if file.bytes < done:
+        if file.bytes < min(done, inventory.voids.get((file.name.stream, file.name.number), done)):
             found[str(file.name)] = f"has shrunk to {file.bytes} bytes, {done} were loaded"
     return found
 

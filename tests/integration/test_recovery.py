@@ -432,6 +432,33 @@ def test_the_word_on_what_was_replaced_before_is_kept(log: Path, ring_dir: Path,
     assert [void["segment"] for void in trail.segments[-1].header["replaces"]] == [1, 2, 3]
 
 
+def test_a_segment_begun_where_the_last_good_sync_ended_is_void_with_its_header(
+    log: Path, ring_dir: Path, settings: dict[str, Any]
+) -> None:
+    """Nobody synced that header; a loss of power after the recovery may take it."""
+
+    def work(say: Callable[[int], None]) -> None:
+        audit = AuditLog(log, **{**settings, "fsync_interval_ms": NEVER, "segment_max_bytes": 900})
+        say(audit.event("x", number=0))
+        assert audit.flush()
+        os.fdatasync = lambda _: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        say(audit.event("x", number=1, text="y" * 900))
+        audit.flush(60)
+
+    status, acked = Bot(work).end()
+    assert (status, acked) == (-signal.SIGKILL, [1, 2])
+    first, second = sorted(log.iterdir())
+    recovered(log, ring_dir)
+    trail = held(log, acked)
+    assert trail.segments[0].footer is not None
+    assert trail.void == {1: trail.segments[0].footer["offset"], 2: 0}
+    assert trail.segments[2].header["previous_sha256"] == trail.segments[0].footer["sha256"]
+    os.truncate(second, 0)
+    os.truncate(first, trail.void[1])
+    assert held(log, acked).seqs == acked
+    assert not recovered(log, ring_dir).streams, "nothing is left to do"
+
+
 def test_a_recovery_that_looked_before_another_finished_changes_nothing(
     log: Path, ring_dir: Path, settings: dict[str, Any]
 ) -> None:

@@ -1,17 +1,20 @@
-"""``tradetrail status`` and the report's health of a log whose segments are archived."""
+"""``tradetrail status`` and the report's health of a log whose segments are archived, or void in part."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from emitter.segments import Void
 from loader.database import Database
 from loader.report.health import health_of_database, health_of_logs
 
 from ..command import answer, emit, tradetrail
+from ..lines import line, segment
 
 
 @pytest.fixture
@@ -83,3 +86,18 @@ def test_the_newest_digest_of_a_report_may_be_that_of_an_archive(archived: Path,
         assert health.newest.sha256 == asyncio.run(of_database())
         tradetrail("archive", "--dir", archived, "--dsn", dsn, "--keep", "0s")
     assert not list(archived.glob("*.jsonl"))
+
+
+def test_only_void_bytes_may_be_gone(tmp_path: Path, dsn: str) -> None:
+    """A loss of power takes what a failed sync made void, and what stood behind it was loaded before."""
+    first = segment(tmp_path, [line(1, "ping", {}), line(2, "ping", {})], closed=False)
+    offset = first.read_bytes().index(line(2, "ping", {}))
+    assert answer("load", "--dir", tmp_path, "--dsn", dsn)["segments"] == 1
+    size = first.stat().st_size
+    os.truncate(first, offset)
+    shrunk = {first.name: f"has shrunk to {offset} bytes, {size} were loaded"}
+    assert answer("status", "--dir", tmp_path, "--dsn", dsn, code=1)["problems"] == shrunk
+    anew = segment(tmp_path, [line(2, "ping", {})], number=2, replaces=(Void(1, offset),))
+    found = answer("status", "--dir", tmp_path, "--dsn", dsn)
+    assert (found["problems"], found["total"]["behind_bytes"]) == ({}, anew.stat().st_size)
+    assert answer("load", "--dir", tmp_path, "--dsn", dsn)["problems"] == {}

@@ -98,8 +98,8 @@ class PlainList:
 
     @property
     def rejected(self) -> bool:
-        """Whether any is waiting among the rejects."""
-        return any(one.waiting for one in self.said)
+        """Whether any is waiting among the rejects that passes the loader's own rules."""
+        return any(one.waiting and not _fails(one, picky=False) for one in self.said)
 
     def retried(self, *, picky: bool) -> int:
         """Rejected lines were tried again by today's rules; how many pass them."""
