@@ -15,6 +15,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from ..bots import tmpfs_folder
 from ..faults import siege
 from ..faults.proxy import Proxy
+from ..plugins.figures import Figures
 from ..plugins.postgres import Cluster
 from ..plugins.server import Server
 from .bot_steps import Surroundings
@@ -22,6 +23,8 @@ from .trail_machine import TRAFFIC, TrailMachine
 
 # With fewer of each of them a run shows nothing.
 _OF_EACH = 5
+_KILLS = ("kill", "kill at a call", "recovery is killed", "archive is killed")
+_FAULTS = ("sync fails", "disk fills", "power is cut", "cut before commit", "cut after commit")
 # Each step at least once.
 _ONE_LIFE: list[tuple[Any, ...]] = [
     ("start",), ("rotate", 0), ("write", 1), ("load", True, 8192), ("sync_fails", 0, 1),
@@ -41,7 +44,7 @@ def around(server: Server, own_cluster: Cluster, tmp_path: Path) -> Iterator[Sur
         yield Surroundings(tmp_path, rings, dsn, proxied, proxy)
 
 
-def explore(around: Surroundings, *, examples: int, steps: int, random: int | None) -> None:
+def explore(around: Surroundings, figures: Figures, *, examples: int, steps: int, random: int | None) -> None:
     """Run the machine; ``random``: the seed, or None for the same choices each time. What was done is printed."""
 
     def machine() -> TrailMachine:
@@ -58,11 +61,17 @@ def explore(around: Surroundings, *, examples: int, steps: int, random: int | No
         )  # fmt: skip
     finally:
         print(dict(around.traffic))
+        done = around.traffic
+        figures.add(
+            kills=sum(done[kill] for kill in _KILLS),
+            faults=sum(done[fault] for fault in _FAULTS),
+            records=done["records"],
+        )
 
 
 @pytest.mark.timeout(900)
-def test_the_trail_is_the_list_whatever_is_done_in_whatever_order(around: Surroundings) -> None:
-    explore(around, examples=3, steps=20, random=None)
+def test_the_trail_is_the_list_whatever_is_done_in_whatever_order(around: Surroundings, figures: Figures) -> None:
+    explore(around, figures, examples=3, steps=20, random=None)
     assert around.traffic["end"] == 3
 
 
@@ -76,8 +85,8 @@ def test_each_step_in_one_life(around: Surroundings) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_the_trail_is_the_list_after_thousands_of_steps(around: Surroundings) -> None:
-    explore(around, examples=60, steps=30, random=siege.seed())
+def test_the_trail_is_the_list_after_thousands_of_steps(around: Surroundings, figures: Figures) -> None:
+    explore(around, figures, examples=60, steps=30, random=siege.seed())
     few = {what: around.traffic[what] for what in TRAFFIC if around.traffic[what] < _OF_EACH}
     assert not few, "too little of this was done to show anything"
 

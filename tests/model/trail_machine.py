@@ -157,4 +157,5 @@ class TrailMachine(BotSteps):
         self.loading.retry(picky=False)
         self.loading.mend(every=1)
         self.loading.prove()
+        self._around.traffic["records"] += len(self.records.said)
         self._count("end")
