@@ -55,10 +55,10 @@ class Score:
 
 
 def as_table(verdicts: Iterable[Verdict]) -> Table:
-    """One row a breakage: the test that saw it, or what it would cost users that none did."""
+    """One row a breakage: the name of the test that saw it, in words, or what it would cost users that none did."""
     shown = table(("breakage", "result", "s", "by"), right=("s",), wrapped=("by",))
     for verdict in verdicts:
-        seen_by = plain_name(verdict.test).partition("::")[2]
+        seen_by = plain_name(verdict.test).rpartition("::")[2].removeprefix("test_").replace("_", " ")
         by = seen_by if verdict.result == SEEN else verdict.says or f"nothing; {verdict.breakage.costs}"
         result = Text(verdict.result, style=_STYLES[verdict.result])
         shown.add_row(verdict.breakage.name, result, f"{verdict.seconds:.1f}", cell(by))

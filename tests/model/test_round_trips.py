@@ -11,7 +11,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, example, given, settings
+import pytest
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from emitter import AuditLog
@@ -65,12 +66,24 @@ def plain_rows(rows: Sequence[dict[str, Any]]) -> list[Any]:
     return sorted((plain(row) for row in rows), key=str)
 
 
-@example(fills=[Fill(0, "buy", "1", "100"), Fill(0, "sell", "3", "110"), Fill(1, "buy", "2", "90")], by="side")
-@example(fills=[Fill(0, "buy", "1", "100", fees=(("USDT", "1"),)), Fill(1, "sell", "0.999", "110")] * 2, by="day")
-@example(fills=[Fill(0, "buy", "2", "0", position_id="55"), Fill(0, "sell", "1", "0", position_id="55")], by="symbol")
-@given(fills=st.lists(fills, min_size=1, max_size=40), by=st.sampled_from(["day", "symbol", "side", "signal"]))
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_both_engines_find_the_round_trips_of_a_plain_list(dsn: str, fills: list[Fill], by: str) -> None:
+@pytest.mark.parametrize(
+    "examples", [5, pytest.param(25, marks=[pytest.mark.long, pytest.mark.timeout(600)])], ids=["few", "many"]
+)
+def test_both_engines_find_the_round_trips_of_a_plain_list(dsn: str, examples: int) -> None:
+    @settings(max_examples=examples, deadline=None)
+    @example(fills=[Fill(0, "buy", "1", "100"), Fill(0, "sell", "3", "110"), Fill(1, "buy", "2", "90")], by="side")
+    @example(fills=[Fill(0, "buy", "1", "100", fees=(("USDT", "1"),)), Fill(1, "sell", "0.999", "110")] * 2, by="day")
+    @example(
+        fills=[Fill(0, "buy", "2", "0", position_id="55"), Fill(0, "sell", "1", "0", position_id="55")], by="symbol"
+    )
+    @given(fills=st.lists(fills, min_size=1, max_size=40), by=st.sampled_from(["day", "symbol", "side", "signal"]))
+    def hold(fills: list[Fill], by: str) -> None:
+        _hold_both(dsn, fills, by)
+
+    hold()
+
+
+def _hold_both(dsn: str, fills: list[Fill], by: str) -> None:
     directory = Path(tempfile.mkdtemp())
     try:
         with AuditLog(directory, service="bot") as audit:

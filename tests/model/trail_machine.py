@@ -69,14 +69,16 @@ class TrailMachine(BotSteps):
         self._has_news()
         self._count("two loaders", self.loading.two_loaders(picky=picky))
 
-    @rule(
-        fault=st.sampled_from(["before commit", "after commit"]),
-        patient=st.booleans(),
-        picky=st.booleans(),
-        batch_bytes=_BATCH_BYTES,
-    )
-    def connection_is_cut(self, fault: str, patient: bool, picky: bool, batch_bytes: int) -> None:
-        """Around a COMMIT. A loader without patience ends there, as one that is killed does."""
+    @rule(patient=st.booleans(), picky=st.booleans(), batch_bytes=_BATCH_BYTES)
+    def cut_before_commit(self, patient: bool, picky: bool, batch_bytes: int) -> None:
+        self._load_while("before commit", patient=patient, picky=picky, batch_bytes=batch_bytes)
+
+    @rule(patient=st.booleans(), picky=st.booleans(), batch_bytes=_BATCH_BYTES)
+    def cut_after_commit(self, patient: bool, picky: bool, batch_bytes: int) -> None:
+        self._load_while("after commit", patient=patient, picky=picky, batch_bytes=batch_bytes)
+
+    def _load_while(self, fault: str, *, patient: bool, picky: bool, batch_bytes: int) -> None:
+        """The connection is cut around a COMMIT. A loader without patience ends there, as one that is killed does."""
         self._has_news()
         before = self._around.proxy.struck[fault]
         self._around.proxy.arm(fault)
@@ -84,7 +86,7 @@ class TrailMachine(BotSteps):
         self._around.proxy.arm()
         self._count(f"cut {fault}", self._around.proxy.struck[fault] - before)
 
-    @rule(picky=st.booleans())
+    @rule(picky=st.sampled_from([False, False, True]))
     def retry_rejects(self, picky: bool) -> None:
         self._has_rejects()
         self._count("retry rejects", self.loading.retry(picky=picky))
