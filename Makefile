@@ -39,7 +39,7 @@ demo: $(READY) ## Run the example bot, the loader and an embedded PostgreSQL, an
 	@$(BIN)/tradetrail demo $(ARGS)
 
 test: $(READY) ## Run the tests (ARGS="-k recovery" to choose)
-	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-faults: $(READY) ## Run the long tests: hundreds of kills, failing disks, millions of rows (as root: all of them)
 	@$(if $(ARGS),,rm -f var/faults.jsonl)

@@ -165,7 +165,7 @@ class Bots:
 
 
 @pytest.mark.parametrize(
-    ("case", "step"), [*tiers(KILLS + ONCE, quick=23), *tiers(AGAIN + EVER_AFTER, quick=53, long=2)]
+    ("case", "step"), [*tiers(KILLS + ONCE, quick=31), *tiers(AGAIN + EVER_AFTER, quick=79, long=2)]
 )
 def test_whichever_call_of_a_bot_fails_what_it_logged_is_loaded_once(
     interposer: Interposer, tmp_path: Path, ring_dir: Path, dsn: str, figures: Figures, case: Case, step: int
@@ -282,7 +282,7 @@ class Loads:
         return total
 
 
-@pytest.mark.parametrize(("case", "step"), [*tiers(LOADS[:3], quick=41), *tiers(LOADS[3:], quick=29, long=3)])
+@pytest.mark.parametrize(("case", "step"), [*tiers(LOADS[:3], quick=61), *tiers(LOADS[3:], quick=43, long=3)])
 def test_whichever_call_of_a_load_fails_rows_and_ledger_agree(
     interposer: Interposer, tmp_path: Path, dsn: str, figures: Figures, case: Case, step: int
 ) -> None:

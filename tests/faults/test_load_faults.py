@@ -166,6 +166,7 @@ async def test_a_line_of_8_mb_is_one_reject_and_the_others_load(dsn: str, log: P
         assert await agreement(database) == 101
 
 
+@pytest.mark.long
 async def test_of_a_line_longer_than_memory_should_hold_the_beginning_is_kept_and_the_rest_is_pointed_at(
     dsn: str, log: Path
 ) -> None:

@@ -88,7 +88,7 @@ def half(files: Path, tmp_path: Path) -> Path:
     return shutil.copytree(files, tmp_path / "half", ignore=shutil.ignore_patterns("*.00000[34].jsonl"))
 
 
-async def _take(dsn: str, directory: Path, batch_bytes: int = 100_000) -> Totals:
+async def _take(dsn: str, directory: Path, batch_bytes: int = 250_000) -> Totals:
     async with Loader(LoadSettings(directory=directory, dsn=dsn, batch_bytes=batch_bytes)) as loader:
         return await loader.take()
 
@@ -144,7 +144,7 @@ async def until_it_waits(watcher: Database, sessions: int = 1) -> int:
 # -- any instant --
 
 
-@pytest.mark.parametrize(("loaders", "rounds"), [(1, 10), (2, 8), (4, 8)])
+@pytest.mark.parametrize(("loaders", "rounds"), [(1, 6), (2, 5), (4, 5)])
 def test_loaders_killed_and_cut_off_at_any_instant_while_bots_write(
     server: Server, own_cluster: Cluster, tmp_path: Path, figures: Figures, loaders: int, rounds: int
 ) -> None:
@@ -179,7 +179,7 @@ async def test_connections_cut_by_the_server_cost_and_double_nothing(
 
 
 @pytest.mark.parametrize("fault", ["before commit", "after commit"])
-@pytest.mark.parametrize("batch_bytes", [100_000, 10_000_000])
+@pytest.mark.parametrize("batch_bytes", [250_000, pytest.param(10_000_000, marks=pytest.mark.long)])
 def test_a_commit_without_an_answer_is_looked_up_in_the_ledger(
     server: Server,
     own_cluster: Cluster,
@@ -200,7 +200,14 @@ def test_a_commit_without_an_answer_is_looked_up_in_the_ledger(
         assert_same(asyncio.run(contents(dsn)), undisturbed)
 
 
-@pytest.mark.parametrize("at", ["order_updates", "trades", "audit_rejects", "audit_segments"])
+@pytest.mark.parametrize(
+    "at",
+    [
+        "order_updates",
+        *(pytest.param(at, marks=pytest.mark.long) for at in ("trades", "audit_rejects")),
+        "audit_segments",
+    ],
+)
 async def test_a_loader_killed_before_a_table_of_its_batch_leaves_nothing_in_the_others(
     dsn: str, watcher: Database, directory: Path, undisturbed: dict[str, list[str]], at: str
 ) -> None:
@@ -220,7 +227,7 @@ async def test_a_loader_killed_before_a_table_of_its_batch_leaves_nothing_in_the
 # -- several --
 
 
-@pytest.mark.parametrize("loaders", [2, 4])
+@pytest.mark.parametrize("loaders", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_several_loaders_at_once_share_the_work(
     dsn: str, directory: Path, undisturbed: dict[str, list[str]], loaders: int
 ) -> None:
@@ -290,7 +297,7 @@ async def test_a_loader_that_stood_still_while_another_took_over_doubles_nothing
 # -- the ledger --
 
 
-@pytest.mark.parametrize("streams", [[STREAM], [STREAM, OTHER_STREAM]])
+@pytest.mark.parametrize("streams", [pytest.param([STREAM], marks=pytest.mark.long), [STREAM, OTHER_STREAM]])
 async def test_after_the_ledger_was_emptied_by_hand_all_is_loaded_again_and_nothing_is_there_twice(
     dsn: str, directory: Path, undisturbed: dict[str, list[str]], streams: list[str]
 ) -> None:
@@ -378,7 +385,7 @@ def _ran(folder: Path, *args: str | Path) -> str:
 # -- its end --
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 @pytest.mark.parametrize("let_go", [True, False])
 async def test_watch_told_to_end_in_the_midst_of_a_batch_ends_it_or_leaves_nothing_of_it(
     dsn: str, watcher: Database, directory: Path, undisturbed: dict[str, list[str]], signum: int, let_go: bool
@@ -398,7 +405,7 @@ async def test_watch_told_to_end_in_the_midst_of_a_batch_ends_it_or_leaves_nothi
     assert_same(await contents(dsn), undisturbed)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 async def test_load_told_to_end_in_the_midst_of_a_batch_leaves_nothing_of_it(
     dsn: str, watcher: Database, directory: Path, undisturbed: dict[str, list[str]], signum: int
 ) -> None:

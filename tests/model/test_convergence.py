@@ -168,7 +168,7 @@ def dealt(draw: st.DrawFn) -> tuple[list[Said], list[list[Said]], int]:
 
 
 @pytest.mark.timeout(300)
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(dealt())
 def test_the_same_records_make_the_same_orders_however_they_are_dealt(
     dsn: str, deal: tuple[list[Said], list[list[Said]], int]
@@ -209,7 +209,7 @@ def last_of(records: Sequence[Said]) -> Said:
     return max(records, key=lambda record: (record.moment, record.stream, record.seq))
 
 
-@pytest.mark.parametrize("loads", [1, 20])
+@pytest.mark.parametrize("loads", [1, pytest.param(20, marks=pytest.mark.long)])
 async def test_an_order_of_ten_thousand_steps(dsn: str, loads: int) -> None:
     records = life(10_000)
     (state,) = await loaded(dsn, spread(records, loads, seed=7), batch_bytes=1 << 24)

@@ -45,7 +45,7 @@ def _comparable(row: dict[str, Any]) -> list[Any]:
 
 
 @pytest.mark.timeout(300)
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(histories())
 @example((EARLY_FINAL, [0, 1, 2]))
 @example((EARLY_FINAL, [2, 1, 0]))
