@@ -100,9 +100,9 @@ def ended_by_the_next_run(log: Path, dsn: str, before: dict[str, bytes], views: 
 
 # As an audit hook is told: what is done, and how the name ends of what it is done to.
 MOMENTS = {
+    "an archive is begun": ("os.chmod", ".zst"),
     "a Parquet file gets its name": ("os.rename", ".parquet.new"),
     "a segment is removed": ("os.remove", ".jsonl"),
-    "an archive is begun": ("os.chmod", ".zst"),
 }
 
 
