@@ -144,7 +144,7 @@ async def until_it_waits(watcher: Database, sessions: int = 1) -> int:
 # -- any instant --
 
 
-@pytest.mark.parametrize(("loaders", "rounds"), [(1, 6), (2, 5), (4, 5)])
+@pytest.mark.parametrize(("loaders", "rounds"), [(1, 10), (2, 7), (4, 6)])
 def test_loaders_killed_and_cut_off_at_any_instant_while_bots_write(
     server: Server, own_cluster: Cluster, tmp_path: Path, figures: Figures, loaders: int, rounds: int
 ) -> None:
