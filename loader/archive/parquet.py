@@ -25,7 +25,7 @@ from emitter.segments import new_stream, sync_directory
 from .. import statements
 from ..errors import EnvironmentFault
 from ..inventory import SegmentFile
-from ..query import readable
+from ..query import insert, readable
 from ..raw_views import accepted, common_setup, quoted
 from ..settings import MIB
 from ..staging import filled
@@ -154,7 +154,7 @@ class _Batch:
             stream, number = file.name.stream, file.name.number
             self._names[stream, number] = str(file.name)
             paths += [(str(path), stream, number) for path in readable(file, file.whole_bytes, temporary)]
-        self._duck.executemany("INSERT INTO raw.paths VALUES (?, ?, ?)", paths)
+        insert(self._duck, "raw.paths", paths)
         views = statements.load("views/records.sql")
         listed = ", ".join(quoted(path) for path, *_ in paths)
         run(views["lines"].replace("(listed)", f"([{listed}])"))
