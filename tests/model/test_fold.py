@@ -193,7 +193,7 @@ NAMED_LATE = [
 
 
 @pytest.mark.parametrize(
-    "examples", [6, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(600)])], ids=["few", "many"]
+    "examples", [6, pytest.param(30, marks=[pytest.mark.long, pytest.mark.timeout(600)])], ids=["few", "many"]
 )
 def test_an_orders_row_is_the_same_whatever_the_order_of_loading(dsn: str, examples: int) -> None:
     @settings(max_examples=examples, deadline=None)

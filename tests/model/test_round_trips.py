@@ -67,7 +67,7 @@ def plain_rows(rows: Sequence[dict[str, Any]]) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    "examples", [3, pytest.param(25, marks=[pytest.mark.long, pytest.mark.timeout(600)])], ids=["few", "many"]
+    "examples", [3, pytest.param(15, marks=[pytest.mark.long, pytest.mark.timeout(600)])], ids=["few", "many"]
 )
 def test_both_engines_find_the_round_trips_of_a_plain_list(dsn: str, examples: int) -> None:
     @settings(max_examples=examples, deadline=None)

@@ -87,12 +87,12 @@ def test_each_step_in_one_life(around: Surroundings) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_the_trail_is_the_list_after_thousands_of_steps(around: Surroundings, figures: Figures) -> None:
+def test_the_trail_is_the_list_after_a_thousand_steps(around: Surroundings, figures: Figures) -> None:
     """Of what chance gave too little, more lives may bring more."""
     chosen, few = siege.seed(), dict.fromkeys(TRAFFIC, 0)
-    for more, examples in enumerate((40, 20, 20)):
+    for more, examples in enumerate((30, 15, 15)):
         if few:
-            explore(around, figures, examples=examples, steps=30, random=chosen + more)
+            explore(around, figures, examples=examples, steps=35, random=chosen + more)
             few = {what: around.traffic[what] for what in TRAFFIC if around.traffic[what] < _OF_EACH}
     assert not few, "too little of this was done to show anything"
 
