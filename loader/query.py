@@ -9,7 +9,7 @@ import contextlib
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ import duckdb
 from . import statements
 from .archive.files import FOLDER, unpack
 from .archive.locks import reading
+from .engine import insert, opened
 from .errors import EnvironmentFault, UsageError
 from .inventory import Inventory, SegmentFile, is_living, take_inventory
 from .raw_views import VIEWS, common_setup, quoted, views
@@ -88,18 +89,9 @@ class RawLog:
         sql = statements.load("views/records.sql")
         spill = temporary / "spill"
         spill.mkdir()
-        self._duck = duckdb.connect(
-            ":memory:",
-            config={
-                "memory_limit": _MEMORY_LIMIT,
-                "temp_directory": str(spill),
-                "autoinstall_known_extensions": "false",
-                "autoload_known_extensions": "false",
-            },
-        )
+        self._duck = opened(spill, _MEMORY_LIMIT)
         self._stack.callback(self._close)
         run = self._duck.execute
-        run("SET TimeZone = 'UTC'")
         if self._progress is not None:
             run("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
         for statement in (*common_setup(), sql["tables"]):
@@ -209,14 +201,6 @@ class RawLog:
                 yield from rows
         except duckdb.Error as error:
             raise _fault(error) from error
-
-
-def insert(duck: duckdb.DuckDBPyConnection, table: str, rows: Sequence[tuple[object, ...]]) -> None:
-    """Put rows into a table, column by column: DuckDB takes a millisecond for each statement that brings one."""
-    if rows:
-        columns = [list(column) for column in zip(*rows, strict=True)]
-        places = ", ".join(["unnest(?)"] * len(columns))
-        duck.execute(f"INSERT INTO {table} SELECT {places}", columns)
 
 
 def _described(file: SegmentFile, inventory: Inventory) -> tuple[object, ...]:

@@ -18,6 +18,7 @@ import duckdb
 from emitter.records import CONTROL_EVENTS, KINDS, ORDER, ORDER_UPDATE, Kind
 
 from . import statements
+from .engine import insert, opened
 from .rules import Columns, Rule, column_of, decimal_type, integer_type, judgement
 from .spool import MAX_LINE_BYTES, Spooled
 
@@ -88,18 +89,8 @@ class Control:
 
 
 def open_engine(temporary: Path, threads: int = 2) -> duckdb.DuckDBPyConnection:
-    """A DuckDB in memory, bounded, that spills into the given folder and loads no extension from anywhere."""
-    engine = duckdb.connect(
-        ":memory:",
-        config={
-            "threads": threads,
-            "memory_limit": _MEMORY_LIMIT,
-            "temp_directory": str(temporary),
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-            "preserve_insertion_order": "true",
-        },
-    )
+    """An engine with the macros of the checks, which spills into the given folder."""
+    engine = opened(temporary, _MEMORY_LIMIT, threads=threads)
     engine.execute(statements.load("load/checks.sql")["setup"])
     return engine
 
@@ -138,7 +129,6 @@ class Check:
     def run(self) -> None:
         """Read, parse and judge every line; the answers are then asked for one by one."""
         run, sql = self._duck.execute, self._sql
-        run("SET TimeZone = 'UTC'")
         run(sql["begin"])
         self._insert("odd_lines", [(o.n, o.raw, o.raw_hex, o.length) for o in self._spooled.odd])
         self._insert("marks", [(o.n, o.why, o.detail) for o in self._spooled.odd if o.why])
@@ -182,9 +172,7 @@ class Check:
 
     def _insert(self, table: str, rows: Sequence[tuple[object, ...]]) -> None:
         self._marked |= table == "marks" and bool(rows)
-        if rows:  # a list for each column: row by row, a batch of thousands of parts would take seconds
-            columns = [list(column) for column in zip(*rows, strict=True)]
-            self._duck.execute(f"INSERT INTO {table} SELECT {', '.join(['unnest(?)'] * len(columns))}", columns)
+        insert(self._duck, table, rows)
 
     def _second_look(self) -> None:
         """DuckDB's JSON is laxer than the standard: lines that might be meant are read strictly, one by one."""

@@ -23,9 +23,10 @@ from emitter.records import KINDS, Kind
 from emitter.segments import new_stream, sync_directory
 
 from .. import statements
+from ..engine import insert, opened
 from ..errors import EnvironmentFault
 from ..inventory import SegmentFile
-from ..query import insert, readable
+from ..query import readable
 from ..raw_views import accepted, common_setup, quoted
 from ..settings import MIB
 from ..staging import filled
@@ -122,15 +123,7 @@ class _Batch:
     def __init__(self, temporary: Path) -> None:
         spill = temporary / "spill"
         spill.mkdir()
-        self._duck = duckdb.connect(
-            ":memory:",
-            config={
-                "memory_limit": _MEMORY_LIMIT,
-                "temp_directory": str(spill),
-                "autoinstall_known_extensions": "false",
-                "autoload_known_extensions": "false",
-            },
-        )
+        self._duck = opened(spill, _MEMORY_LIMIT)
         self._names: dict[tuple[str, int], str] = {}
 
     def __enter__(self) -> Self:
@@ -146,7 +139,6 @@ class _Batch:
     def read(self, files: Iterable[SegmentFile], temporary: Path) -> None:
         """Read all records into a table."""
         run, sql = self._duck.execute, statements.load("archive/parquet.sql")
-        run("SET TimeZone = 'UTC'")
         for statement in (*common_setup(), sql["paths"]):
             run(statement)
         paths: list[tuple[str, str, int]] = []

@@ -98,7 +98,6 @@ class Reconciliation:
 
     def __enter__(self) -> Self:
         self._duck = open_engine(self._folder)
-        self._duck.execute("SET TimeZone = 'UTC'")
         for name in ("scales", "names"):
             self._run(self._sides[name])
         self._run(self._compare["setup"])

@@ -93,7 +93,6 @@ class Reading:
         self.engine = open_engine(self._folder)
         self._stack.callback(self.engine.close)
         self.engine.execute(f"SET memory_limit = '{_MEMORY_LIMIT}'")
-        self.engine.execute("SET TimeZone = 'UTC'")
         return self
 
     def __exit__(
