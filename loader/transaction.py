@@ -8,7 +8,7 @@ row, and rejected.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from emitter.records import KINDS, ORDER, ORDER_UPDATE
@@ -24,6 +24,9 @@ from .totals import Totals, declared_loss
 from .validate import Rejects, Rows
 
 __all__ = ["BatchTransaction", "Books", "DoesNotAddUp", "Moved", "Prepared"]
+
+# A sequence that a crash or a restore left behind is soon past the ids that are taken, or it is far behind.
+_TRIES = 200
 
 
 class DoesNotAddUp(TerminalError):
@@ -145,7 +148,7 @@ class BatchTransaction:
             totals.duplicates += rows.count - count
             return count < rows.count
         known = await database.execute(self._sql[f"drop_known_{table}"])
-        count = await database.fetchval(filled(self._sql[f"insert_{table}"], columns))
+        count = await self._insert(database, table, columns, rows.count - known)
         made[table] += count
         left = rows.count - known - count
         if table == "orders" and left:
@@ -156,6 +159,19 @@ class BatchTransaction:
             repeated += await database.fetch(self._sql["repeated_trades"])
         totals.duplicates += known + left
         return bool(count < rows.count)
+
+    async def _insert(self, database: Database, table: str, columns: Sequence[str], many: int) -> int:
+        """Rows of what is new; how many. What no key of ours keeps out is tried again: each try takes the next ids."""
+        count = 0
+        for _ in range(_TRIES):
+            count += await database.fetchval(filled(self._sql[f"insert_{table}"], columns))
+            if count == many or not await database.fetchval(self._sql[f"unplaced_{table}"]):
+                return int(count)
+        raise TerminalError(
+            f"records find no place in monitoring.{table}, though nobody has their keys: its ids are behind (set them "
+            f"on with setval and pg_get_serial_sequence('monitoring.{table}', 'id')), or a unique constraint of the "
+            "bot's is in the way; nothing of the batch was kept"
+        )
 
     async def _fold(self, database: Database, prepared: Prepared) -> None:
         batch = unfolded = prepared.seqs

@@ -61,16 +61,13 @@ def _value(value: object) -> object:
 
 
 def assert_same(found: dict[str, list[str]], wanted: dict[str, list[str]]) -> None:
-    """Assert that two contents are the same; the first rows that only one of them has are said."""
+    """Assert that two contents are the same; of each table the first rows that only one of them has are said."""
+    words = []
     for table in TABLES:
         more, less = ((Counter(a[table]) - Counter(b[table])) for a, b in ((found, wanted), (wanted, found)))
-        words = [
-            f"{len(more)} rows too many in {table}, as",
-            *list(more)[:3],
-            f"{len(less)} too few, as",
-            *list(less)[:3],
-        ]
-        assert found[table] == wanted[table], "\n".join(words)
+        for rows, what in ((more, "rows too many"), (less, "rows too few")):
+            words += [f"{len(rows)} {what} in {table}, as", *list(rows)[:3]] if rows else []
+    assert found == wanted, "\n".join(words)
 
 
 async def agreement(database: Database, directory: Path | None = None) -> int:

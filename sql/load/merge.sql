@@ -75,6 +75,19 @@ WITH made AS (
 )
 SELECT count(*) FROM made;
 
+-- name: unplaced_trades
+-- Whether insert_trades left a record though nobody has its keys: another constraint kept it out, as that of an id.
+SELECT EXISTS (
+    SELECT FROM incoming_trades AS i
+    WHERE
+        NOT EXISTS (SELECT FROM monitoring.trades AS t WHERE t.stream = i.stream AND t.seq = i.seq OFFSET 0)
+        AND NOT EXISTS (
+            SELECT FROM monitoring.trades AS t
+            WHERE t.exchange = i.exchange AND t.symbol = i.symbol AND t.trade_id = i.trade_id AND t.stream IS NOT NULL
+            OFFSET 0
+        )
+);
+
 -- name: repeated_trades
 -- What insert_trades left.
 SELECT stream, seq FROM incoming_trades ORDER BY stream, seq;
@@ -95,6 +108,26 @@ WITH made AS (
     DELETE FROM incoming_events AS i USING made WHERE made.stream = i.stream AND made.seq = i.seq
 )
 SELECT count(*) FROM made;
+
+-- name: unplaced_events
+-- As unplaced_trades.
+SELECT EXISTS (
+    SELECT FROM incoming_events AS i
+    WHERE NOT EXISTS (SELECT FROM monitoring.events AS e WHERE e.stream = i.stream AND e.seq = i.seq OFFSET 0)
+);
+
+-- name: unplaced_orders
+-- As unplaced_trades.
+SELECT EXISTS (
+    SELECT FROM incoming_orders AS i
+    WHERE
+        NOT EXISTS (SELECT FROM monitoring.orders AS o WHERE o.stream = i.stream AND o.seq = i.seq OFFSET 0)
+        AND NOT EXISTS (
+            SELECT FROM monitoring.orders AS o
+            WHERE o.exchange = i.exchange AND o.symbol = i.symbol AND o.order_id = i.order_id AND o.stream IS NOT NULL
+            OFFSET 0
+        )
+);
 
 -- name: drop_known_orders
 -- Records that are loaded already, as the row of their order or as part of its fold.
