@@ -535,30 +535,29 @@ async def test_an_empty_database_gets_its_tables(empty_dsn: str, tmp_path: Path)
     assert (await take(empty_dsn, tmp_path)).events == 1
 
 
-def _three_of_each(first: int) -> list[bytes]:
-    trades = [line(n, "trade.executed", trade(trade_id=f"t{n}")) for n in range(first, first + 3)]
-    events = [line(n, "ping", {"n": n}) for n in range(first + 3, first + 6)]
-    return trades + events + [line(n, "order.created", order(order_id=f"o{n}")) for n in range(first + 6, first + 9)]
+def _of_each(first: int, many: int) -> list[bytes]:
+    """So many trades, then events, then orders."""
+    trades = [line(n, "trade.executed", trade(trade_id=f"t{n}")) for n in range(first, first + many)]
+    events = [line(n, "ping", {"n": n}) for n in range(first + many, first + 2 * many)]
+    last = range(first + 2 * many, first + 3 * many)
+    return trades + events + [line(n, "order.created", order(order_id=f"o{n}")) for n in last]
 
 
 async def test_ids_that_a_crash_or_a_restore_left_behind_keep_no_record_out(dsn: str, tmp_path: Path) -> None:
     """A row whose id is taken is no repeat of another: it gets the next one."""
-    segment(tmp_path, _three_of_each(1))
+    segment(tmp_path, _of_each(1, 20))
     assert (await take(dsn, tmp_path)).duplicates == 0
     for table in ("trades", "events", "orders"):
         await rows(dsn, f"SELECT setval(pg_get_serial_sequence('monitoring.{table}', 'id'), 1)")
-    again = line(10, "trade.executed", trade(trade_id="t1"))
-    segment(tmp_path, [again, *_three_of_each(11)], number=2)
+    again = line(61, "trade.executed", trade(trade_id="t1"))
+    segment(tmp_path, [again, *_of_each(62, 3)], number=2)
     totals = await take(dsn, tmp_path)
     assert (totals.trades, totals.events, totals.orders, totals.duplicates) == (3, 3, 3, 1)
     assert totals.reasons == {("repair", "repeated_trade"): 1}
-    for table, seqs in (
-        ("trades", [1, 2, 3, 11, 12, 13]),
-        ("events", [4, 5, 6, 14, 15, 16]),
-        ("orders", [7, 8, 9, 17, 18, 19]),
-    ):
+    for at, table in enumerate(("trades", "events", "orders")):
         found = await rows(dsn, f"SELECT seq FROM monitoring.{table} ORDER BY seq")
-        assert [row["seq"] for row in found] == seqs
+        new = range(62 + 3 * at, 65 + 3 * at)
+        assert [row["seq"] for row in found] == [*range(1 + 20 * at, 21 + 20 * at), *new]
 
 
 @pytest.mark.parametrize("table", ["trades", "events", "orders"])
@@ -568,7 +567,7 @@ async def test_a_unique_constraint_of_the_bot_ends_the_load_and_loses_nothing(
     """Ours are the only ones whose conflict says that a record is there already."""
     await rows(dsn, f"CREATE UNIQUE INDEX only_one ON monitoring.{table} (exchange)")
     lines = [line(n, "ping", {"exchange": "bybit"}) for n in (20, 21)]
-    segment(tmp_path, [*_three_of_each(1), *lines])
+    segment(tmp_path, [*_of_each(1, 3), *lines])
     with pytest.raises(TerminalError, match=f"no place in monitoring.{table}.*setval"):
         await take(dsn, tmp_path)
     await rows(dsn, "DROP INDEX monitoring.only_one")
