@@ -6,8 +6,6 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 ARGS   ?=
 # Most tests wait for processes and disks: more of them run at once than there are cores.
 WORKERS ?= 3
-# Long ones keep disks and processors busy themselves.
-LONG   := -n 2 --dist worksteal
 # What test-pythons looks for, on the PATH or as paths.
 PYTHONS ?= python3.11 python3.12 python3.13
 # The stamp is made anew when what is to be installed has changed.
@@ -43,7 +41,7 @@ test: $(READY) ## Run the tests (ARGS="-k recovery" to choose)
 
 test-faults: $(READY) ## Run the long tests: hundreds of kills, failing disks, millions of rows (as root: all of them)
 	@$(if $(ARGS),,rm -f var/faults.jsonl)
-	@TRADETRAIL_TEST_FIGURES=var/faults.jsonl $(BIN)/python -m pytest -m long -v $(LONG) $(ARGS); code=$$?; \
+	@TRADETRAIL_TEST_FIGURES=var/faults.jsonl $(BIN)/python -m pytest -m long -v -n $(WORKERS) --dist worksteal $(ARGS); code=$$?; \
 	$(BIN)/python -m tests.faults.figures var/faults.jsonl $(if $(ARGS),,--write); exit $$code
 
 soak: $(READY) ## A busy bot, watch and archive under three random faults at a time, 20 minutes (ARGS="--minutes 5 --seed 7")
