@@ -95,8 +95,8 @@ def measured(what: str, work: Callable[[], Metrics]) -> Any:
     return plain(found.total), plain(list(found.by))
 
 
-def answers(files: list[Path], engine: str, master: str) -> Iterator[Any]:
-    """Of the engines in turn; Spark is asked twice, as a cluster that is up and warm is quicker."""
+def answers(files: list[Path], engine: str, master: str, runs: list[str]) -> Iterator[Any]:
+    """Of the engines in turn; Spark is asked again in a second run, as a cluster that is up and warm is quicker."""
     asked = Asked("month")
     if engine != "spark":
         yield measured("DuckDB", lambda: on_duckdb(files, asked))
@@ -105,7 +105,7 @@ def answers(files: list[Path], engine: str, master: str) -> Iterator[Any]:
         from loader.spark.session import session
 
         with session(master) as application:
-            for run in ("first", "warm"):
+            for run in runs:
                 yield measured(f"Spark, {run}", lambda: from_dataset(application, files, asked))
 
 
@@ -118,12 +118,12 @@ def configured() -> Iterator[None]:
         yield
 
 
-def compare(trades: int, engine: str, master: str) -> None:
+def compare(trades: int, engine: str, master: str, runs: list[str]) -> None:
     """Ask for the figures of so many trades."""
     with tempfile.TemporaryDirectory() as folder:
         files = make(Path(folder), trades)
         print(f"{trades:,} trades, {size(sum(file.stat().st_size for file in files))}", flush=True)
-        first, *others = answers(files, engine, master)
+        first, *others = answers(files, engine, master, runs)
         if any(answer != first for answer in others):
             raise SystemExit("the engines do not agree")
 
@@ -133,10 +133,12 @@ def main() -> None:
     arguments.add_argument("--millions", type=float, nargs="+", default=[1.0, 5.0, 20.0])
     arguments.add_argument("--master", default="local-cluster[2,1,4096]")
     arguments.add_argument("--engine", choices=["duckdb", "spark", "both"], default="both")
+    arguments.add_argument("--once", action="store_true", help="ask Spark one time only")
     given = arguments.parse_args()
+    runs = ["first"] if given.once else ["first", "warm"]
     with configured():
         for millions in given.millions:
-            compare(int(millions * 1_000_000), given.engine, given.master)
+            compare(int(millions * 1_000_000), given.engine, given.master, runs)
 
 
 if __name__ == "__main__":

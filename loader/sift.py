@@ -53,7 +53,8 @@ async def _sift(database: Database, rows: Rows) -> None:
     fold = {name: merge[name] for name in ("keep_own_values", "fold")}
     fold_part = filled(sql["fold_part"], table=table, values=values, **fold)
     take = filled(sql[f"take_{table}"], columns, values=values, fold_part=fold_part)
+    place = filled(sql["place"], columns, table=table, values=values, unplaced=merge[f"unplaced_{table}"])
     for first in range(0, left, _ROWS_AT_ONCE):
-        words = {"first": str(first), "many": str(_ROWS_AT_ONCE), "take": take, "refusals": REFUSALS}
+        words = {"first": str(first), "many": str(_ROWS_AT_ONCE), "take": take, "place": place, "refusals": REFUSALS}
         await database.execute(filled(sql["sift"], table=table, **words))
         await database.execute("TRUNCATE touched")  # deleted rows stay until then, and are looked at again and again

@@ -2,13 +2,13 @@
 
 Rows are copied straight into their tables; where a key is there already, they go through a temporary table and only
 what is new is inserted. Orders that have more than one record are folded. What PostgreSQL refuses is found out row by
-row, and rejected.
+row, and rejected; ids that are behind are moved on.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from emitter.records import KINDS, ORDER, ORDER_UPDATE
@@ -16,6 +16,7 @@ from emitter.records import KINDS, ORDER, ORDER_UPDATE
 from . import statements
 from .database import Database
 from .errors import BadRow, DatabaseError, TerminalError, UniqueViolation
+from .ids import move_on
 from .ledger import SegmentLedger
 from .prepared import Moved, Prepared
 from .sift import refused_rows
@@ -25,8 +26,8 @@ from .validate import Rejects, Rows
 
 __all__ = ["BatchTransaction", "Books", "DoesNotAddUp", "Moved", "Prepared"]
 
-# A sequence that a crash or a restore left behind is soon past the ids that are taken, or it is far behind.
-_TRIES = 200
+# Ids are moved past the rows that have them; a bot that makes its own may have been there again.
+_MOVES = 3
 
 
 class DoesNotAddUp(TerminalError):
@@ -68,6 +69,7 @@ class BatchTransaction:
         Errors: those of the books, and of the database's door.
         """
         refused: DatabaseError | None = None
+        moves = 0
         streams = sorted({part.name.stream for part in prepared.spooled.parts})
         while True:
             try:
@@ -82,7 +84,9 @@ class BatchTransaction:
                     prepared.outcome = await self._take(database, prepared, books)
                     await self._check_deferred(database)
             except (BadRow, UniqueViolation) as error:
-                refused = error
+                moves += isinstance(error, UniqueViolation)
+                moved = isinstance(error, UniqueViolation) and moves <= _MOVES and await move_on(database)
+                refused = None if moved else error
             else:
                 return prepared.outcome
 
@@ -142,36 +146,31 @@ class BatchTransaction:
         """Through a temporary table: what is there already is left alone; whether there was any of that."""
         table, columns = rows.kind.table, rows.columns
         await stage(database, table, columns, rows.path)
-        if table == "order_updates":
-            count = await database.execute(filled(self._sql["insert_order_updates"], columns))
-            made[table] += count
-            totals.duplicates += rows.count - count
-            return count < rows.count
-        known = await database.execute(self._sql[f"drop_known_{table}"])
-        count = await self._insert(database, table, columns, rows.count - known)
+        known = 0
+        if table != "order_updates":
+            known = await database.execute(self._sql[f"drop_known_{table}"])
+        count = await database.fetchval(filled(self._sql[f"insert_{table}"], columns))
         made[table] += count
         left = rows.count - known - count
         if table == "orders" and left:
             kept = await database.execute(filled(self._sql["keep_repeated_orders"], columns))
             made["order_updates"] += kept
             left -= kept
-        elif table == "trades" and left:
+        if known + count < rows.count:
+            await self._check_placed(database, table)
+        if table == "trades" and left:
             repeated += await database.fetch(self._sql["repeated_trades"])
         totals.duplicates += known + left
         return bool(count < rows.count)
 
-    async def _insert(self, database: Database, table: str, columns: Sequence[str], many: int) -> int:
-        """Rows of what is new; how many. What no key of ours keeps out is tried again: each try takes the next ids."""
-        count = 0
-        for _ in range(_TRIES):
-            count += await database.fetchval(filled(self._sql[f"insert_{table}"], columns))
-            if count == many or not await database.fetchval(self._sql[f"unplaced_{table}"]):
-                return int(count)
-        raise TerminalError(
-            f"records find no place in monitoring.{table}, though nobody has their keys: its ids are behind (set them "
-            f"on with setval and pg_get_serial_sequence('monitoring.{table}', 'id')), or a unique constraint of the "
-            "bot's is in the way; nothing of the batch was kept"
-        )
+    async def _check_placed(self, database: Database, table: str) -> None:
+        """What has no row now is there already, by its own keys: else it would be taken for known, and be lost."""
+        unplaced = filled(self._sql["unplaced"], table=table, unplaced=self._sql[f"unplaced_{table}"])
+        if await database.fetchval(unplaced):
+            raise UniqueViolation(
+                f"records find no place in monitoring.{table}, though nobody has their keys: a unique constraint or a "
+                "trigger of the database's keeps their rows out"
+            )
 
     async def _fold(self, database: Database, prepared: Prepared) -> None:
         batch = unfolded = prepared.seqs

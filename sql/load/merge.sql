@@ -75,18 +75,20 @@ WITH made AS (
 )
 SELECT count(*) FROM made;
 
+-- name: unplaced
+-- Whether a record is left of which there is no row, though nobody has its keys: something else kept it out, as an id that
+-- is taken, or a constraint of the bot's.
+SELECT EXISTS (SELECT FROM incoming_{table} AS i WHERE {unplaced});
+
 -- name: unplaced_trades
--- Whether insert_trades left a record though nobody has its keys: another constraint kept it out, as that of an id.
-SELECT EXISTS (
-    SELECT FROM incoming_trades AS i
-    WHERE
-        NOT EXISTS (SELECT FROM monitoring.trades AS t WHERE t.stream = i.stream AND t.seq = i.seq OFFSET 0)
-        AND NOT EXISTS (
-            SELECT FROM monitoring.trades AS t
-            WHERE t.exchange = i.exchange AND t.symbol = i.symbol AND t.trade_id = i.trade_id AND t.stream IS NOT NULL
-            OFFSET 0
-        )
-);
+-- Partitioned, these have no unique ids, and trade_keys also has fills whose rows were dropped with their month.
+(SELECT relkind = 'r' FROM pg_class WHERE oid = 'monitoring.trades'::regclass)
+AND NOT EXISTS (SELECT FROM monitoring.trades AS t WHERE t.stream = i.stream AND t.seq = i.seq OFFSET 0)
+AND NOT EXISTS (
+    SELECT FROM monitoring.trades AS t
+    WHERE t.exchange = i.exchange AND t.symbol = i.symbol AND t.trade_id = i.trade_id AND t.stream IS NOT NULL
+    OFFSET 0
+)
 
 -- name: repeated_trades
 -- What insert_trades left.
@@ -110,24 +112,8 @@ WITH made AS (
 SELECT count(*) FROM made;
 
 -- name: unplaced_events
--- As unplaced_trades.
-SELECT EXISTS (
-    SELECT FROM incoming_events AS i
-    WHERE NOT EXISTS (SELECT FROM monitoring.events AS e WHERE e.stream = i.stream AND e.seq = i.seq OFFSET 0)
-);
-
--- name: unplaced_orders
--- As unplaced_trades.
-SELECT EXISTS (
-    SELECT FROM incoming_orders AS i
-    WHERE
-        NOT EXISTS (SELECT FROM monitoring.orders AS o WHERE o.stream = i.stream AND o.seq = i.seq OFFSET 0)
-        AND NOT EXISTS (
-            SELECT FROM monitoring.orders AS o
-            WHERE o.exchange = i.exchange AND o.symbol = i.symbol AND o.order_id = i.order_id AND o.stream IS NOT NULL
-            OFFSET 0
-        )
-);
+-- See unplaced.
+NOT EXISTS (SELECT FROM monitoring.events AS e WHERE e.stream = i.stream AND e.seq = i.seq OFFSET 0)
 
 -- name: drop_known_orders
 -- Records that are loaded already, as the row of their order or as part of its fold.
@@ -161,11 +147,33 @@ INSERT INTO monitoring.order_updates (kind, {columns})
 SELECT 'created', {columns} FROM incoming_orders ORDER BY stream, seq
 ON CONFLICT DO NOTHING;
 
+-- name: unplaced_orders
+-- Those without a row that are not part of the fold of one either.
+NOT EXISTS (SELECT FROM monitoring.orders AS o WHERE o.stream = i.stream AND o.seq = i.seq OFFSET 0)
+AND NOT (
+    EXISTS (SELECT FROM monitoring.order_updates AS u WHERE u.stream = i.stream AND u.seq = i.seq OFFSET 0)
+    AND EXISTS (
+        SELECT FROM monitoring.orders AS o
+        WHERE o.exchange = i.exchange AND o.symbol = i.symbol AND o.order_id = i.order_id AND o.stream IS NOT NULL
+        OFFSET 0
+    )
+)
+
 -- name: insert_order_updates
--- Changes that are not there yet.
-INSERT INTO monitoring.order_updates ({columns})
-SELECT {columns} FROM incoming_order_updates ORDER BY stream, seq
-ON CONFLICT DO NOTHING;
+-- Changes that are not there yet, and how many.
+WITH made AS (
+    INSERT INTO monitoring.order_updates ({columns})
+    SELECT {columns} FROM incoming_order_updates ORDER BY stream, seq
+    ON CONFLICT DO NOTHING
+    RETURNING stream, seq
+), done AS (
+    DELETE FROM incoming_order_updates AS i USING made WHERE made.stream = i.stream AND made.seq = i.seq
+)
+SELECT count(*) FROM made;
+
+-- name: unplaced_order_updates
+-- See unplaced.
+NOT EXISTS (SELECT FROM monitoring.order_updates AS u WHERE u.stream = i.stream AND u.seq = i.seq OFFSET 0)
 
 -- name: insert_audit_rejects
 -- Lines with findings that are not noted yet.
@@ -259,7 +267,7 @@ SELECT
     o.side, o.size, o.price, o.status, o.filled, o.remaining, o.fee, o.fee_currency, o.fees, o.created_at, o.updated_at
 FROM touched
 CROSS JOIN LATERAL (SELECT * FROM monitoring.orders AS o WHERE o.id = touched.id OFFSET 0) AS o
-ON CONFLICT DO NOTHING;
+WHERE NOT EXISTS (SELECT FROM monitoring.order_updates AS u WHERE u.stream = o.stream AND u.seq = o.seq OFFSET 0);
 
 -- name: fold
 -- The row of an order from all its records in order of (recorded_at, stream, seq): what is not final after the first final

@@ -19,8 +19,8 @@ JOIN pg_attribute AS a ON a.attrelid = to_regclass('monitoring.' || $1::text) AN
 
 -- name: sift
 -- Take rows in the largest parts that PostgreSQL takes whole: a part that it refuses is undone and cut into eight, down to
--- the one row that is noted in refused. {first} and {many} say which rows, {take} how: it reads those from the_first to
--- the_last. What is undone or rolled back has used up ids of its table, as any failed insert has.
+-- the one row that is noted in refused. {first} and {many} say which rows, {take} and {place} how: they read those from
+-- the_first to the_last. What is undone or rolled back has used up ids of its table, as any failed insert has.
 DO $sift$
 DECLARE
     the_rows tid[] := ARRAY(SELECT ctid FROM incoming_{table} ORDER BY ctid OFFSET {first} LIMIT {many});
@@ -34,6 +34,7 @@ BEGIN
         the_parts := the_parts[3:];
         BEGIN
             {take}
+            {place}
         -- A failed ASSERT of a trigger is no "other".
         EXCEPTION WHEN OTHERS OR assert_failure THEN
             IF SQLSTATE !~ '{refusals}' THEN
@@ -50,6 +51,12 @@ BEGIN
     END LOOP;
 END
 $sift$;
+
+-- name: place
+-- What has no row then, though nobody has its keys: here PostgreSQL says why.
+INSERT INTO monitoring.{table} ({columns})
+SELECT {values} FROM incoming_{table} AS i
+WHERE ctid BETWEEN the_rows[the_first] AND the_rows[the_last] AND {unplaced};
 
 -- name: take_orders
 -- Orders: a row, or a record of an order that has its row.

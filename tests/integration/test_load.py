@@ -543,32 +543,100 @@ def _of_each(first: int, many: int) -> list[bytes]:
     return trades + events + [line(n, "order.created", order(order_id=f"o{n}")) for n in last]
 
 
-async def test_ids_that_a_crash_or_a_restore_left_behind_keep_no_record_out(dsn: str, tmp_path: Path) -> None:
-    """A row whose id is taken is no repeat of another: it gets the next one."""
-    segment(tmp_path, _of_each(1, 20))
-    assert (await take(dsn, tmp_path)).duplicates == 0
-    for table in ("trades", "events", "orders"):
+_TABLES = ("orders", "order_updates", "trades", "events", "audit_rejects")
+
+
+async def _set_back(dsn: str, *tables: str) -> None:
+    for table in tables:
         await rows(dsn, f"SELECT setval(pg_get_serial_sequence('monitoring.{table}', 'id'), 1)")
-    again = line(61, "trade.executed", trade(trade_id="t1"))
-    segment(tmp_path, [again, *_of_each(62, 3)], number=2)
+
+
+async def _seqs(dsn: str, table: str) -> list[int]:
+    return [row["seq"] for row in await rows(dsn, f"SELECT seq FROM monitoring.{table} ORDER BY seq")]
+
+
+@pytest.mark.parametrize("behind", [*_TABLES, "all"])
+async def test_ids_that_a_crash_or_a_restore_left_behind_keep_no_record_out(
+    dsn: str, tmp_path: Path, behind: str
+) -> None:
+    """A row whose id is taken is no repeat of another: it gets a free one."""
+    changes = [line(n, "order.updated", update(order_id=f"o{n}")) for n in range(61, 81)]
+    broken = [line(n, "trade.executed", trade(price="dear")) for n in range(81, 101)]
+    segment(tmp_path, [*_of_each(1, 20), *changes, *broken])
+    assert (await take(dsn, tmp_path)).duplicates == 0
+    await _set_back(dsn, *(_TABLES if behind == "all" else [behind]))
+    told_again = [
+        line(101, "trade.executed", trade(trade_id="t1")),
+        line(102, "order.created", order(order_id="o41", status="NEW")),
+    ]
+    changes = [
+        line(n, "order.updated", fields)
+        for n, fields in enumerate(
+            (update(order_id="o42", status="CANCELED"), update(order_id="o43", filled=1), update(order_id="o103")), 120
+        )
+    ]
+    broken = [line(130, "trade.executed", trade(price="dear"))]
+    segment(tmp_path, [*told_again, *_of_each(103, 3), *changes, *broken], number=2)
     totals = await take(dsn, tmp_path)
-    assert (totals.trades, totals.events, totals.orders, totals.duplicates) == (3, 3, 3, 1)
-    assert totals.reasons == {("repair", "repeated_trade"): 1}
-    for at, table in enumerate(("trades", "events", "orders")):
-        found = await rows(dsn, f"SELECT seq FROM monitoring.{table} ORDER BY seq")
-        new = range(62 + 3 * at, 65 + 3 * at)
-        assert [row["seq"] for row in found] == [*range(1 + 20 * at, 21 + 20 * at), *new]
+    assert (totals.trades, totals.events, totals.orders, totals.order_updates) == (3, 3, 3, 4)
+    assert (totals.duplicates, totals.rejected) == (1, 1)
+    assert totals.reasons[("repair", "repeated_trade")] == 1
+    assert await _seqs(dsn, "trades") == [*range(1, 21), *range(103, 106)]
+    assert await _seqs(dsn, "events") == [*range(21, 41), *range(106, 109)]
+    assert await _seqs(dsn, "orders") == [*range(41, 61), *range(109, 112)]
+    assert await _seqs(dsn, "order_updates") == [41, 42, 43, *range(61, 81), 102, 120, 121, 122]
+    assert await _seqs(dsn, "audit_rejects") == [*range(81, 102), 130]
+    found = await rows(
+        dsn, "SELECT seq, status, filled, type FROM monitoring.orders WHERE seq IN (42, 43) ORDER BY seq"
+    )
+    assert found == [
+        {"seq": 42, "status": "CANCELED", "filled": None, "type": "MARKET"},
+        {"seq": 43, "status": "FILLED", "filled": 1, "type": "MARKET"},
+    ]
 
 
-@pytest.mark.parametrize("table", ["trades", "events", "orders"])
-async def test_a_unique_constraint_of_the_bot_ends_the_load_and_loses_nothing(
+async def test_an_orders_row_is_folded_from_its_own_values_though_ids_are_behind(dsn: str, tmp_path: Path) -> None:
+    """The change came first; what the order said itself needs an id in ``order_updates`` when it comes."""
+    changes = [line(n, "order.updated", update(order_id=f"o{n}", filled=1)) for n in range(1, 21)]
+    segment(tmp_path, changes)
+    await take(dsn, tmp_path)
+    await _set_back(dsn, "order_updates")
+    segment(tmp_path, [line(21, "order.created", order(order_id="o1", status="NEW"))], number=2)
+    assert (await take(dsn, tmp_path)).orders == 1
+    found = await rows(dsn, "SELECT seq, type, side, size, status, filled FROM monitoring.orders")
+    assert [{**row, "size": float(row["size"])} for row in found] == [
+        {"seq": 21, "type": "MARKET", "side": "sell", "size": 94.7, "status": "NEW", "filled": 1}
+    ]
+    assert await _seqs(dsn, "order_updates") == list(range(1, 22))
+
+
+async def test_ids_are_moved_past_gaps_and_not_past_one_far_ahead(dsn: str, tmp_path: Path) -> None:
+    """A row with an id that nothing will ever reach uses up no more ids than it has to."""
+    segment(tmp_path, _of_each(1, 20))
+    await take(dsn, tmp_path)
+    await rows(dsn, "UPDATE monitoring.trades SET id = 1000 * id")
+    await rows(dsn, "UPDATE monitoring.events SET id = 9223372036854775000 WHERE seq = 21")
+    await _set_back(dsn, "trades", "events")
+    segment(tmp_path, _of_each(101, 3), number=2)
+    assert (await take(dsn, tmp_path)).duplicates == 0
+    assert await _seqs(dsn, "trades") == [*range(1, 21), *range(101, 104)]
+    assert await _seqs(dsn, "events") == [*range(21, 41), *range(104, 107)]
+    assert (await rows(dsn, "SELECT max(id) < 1000 AS ok FROM monitoring.events WHERE seq > 21"))[0]["ok"]
+
+
+@pytest.mark.parametrize("table", ["trades", "events", "orders", "order_updates"])
+async def test_what_a_unique_constraint_of_the_bots_keeps_out_is_rejected_and_all_else_loaded(
     dsn: str, tmp_path: Path, table: str
 ) -> None:
-    """Ours are the only ones whose conflict says that a record is there already."""
+    """Ours are the only ones whose conflict says that a record is there already; it can be tried again without it."""
     await rows(dsn, f"CREATE UNIQUE INDEX only_one ON monitoring.{table} (exchange)")
+    changes = [line(n, "order.updated", update(order_id=f"x{n}")) for n in (10, 11, 12)]
     lines = [line(n, "ping", {"exchange": "bybit"}) for n in (20, 21)]
-    segment(tmp_path, [*_of_each(1, 3), *lines])
-    with pytest.raises(TerminalError, match=f"no place in monitoring.{table}.*setval"):
-        await take(dsn, tmp_path)
-    await rows(dsn, "DROP INDEX monitoring.only_one")
-    assert (await take(dsn, tmp_path)).duplicates == 0
+    segment(tmp_path, [*_of_each(1, 3), *changes, *lines])
+    totals = await take(dsn, tmp_path)
+    refused = {"trades": 2, "events": 1, "orders": 2, "order_updates": 2}[table]
+    assert (totals.duplicates, totals.rejected) == (0, refused)
+    assert totals.reasons == {("reject", "refused_by_database"): refused}
+    reasons = await rows(dsn, "SELECT DISTINCT array_to_string(reasons, ' ') AS said FROM monitoring.audit_rejects")
+    assert ["only_one" in row["said"] for row in reasons] == [True]
+    assert totals.trades + totals.events + totals.orders + totals.order_updates == 14 - refused

@@ -302,6 +302,47 @@ async def test_a_dropped_month_stays_away_though_its_files_are_there(
         assert await database.fetchval(keys) == len(ids)
 
 
+async def test_a_fill_of_a_dropped_month_that_is_told_again_makes_no_row_and_stops_nothing(
+    partitioned_dsn: str, tmp_path: Path
+) -> None:
+    """``trade_keys`` knows it still; it is a repeat as one of a month that is there."""
+    fills = [line(n, "trade.executed", trade(trade_id=f"t{n}")) for n in (1, 2, 3)]
+    segment(tmp_path, fills)
+    await _take(partitioned_dsn, tmp_path)
+    async with await Database.connect(partitioned_dsn) as database:
+        for part in await _parts(database, "trades"):
+            if part != "trades_default":
+                await database.execute(f"DROP TABLE monitoring.{part}")
+        await database.execute("ALTER TABLE monitoring.trades DETACH PARTITION monitoring.trades_default")
+        await database.execute("DROP TABLE monitoring.trades_default")
+        await database.execute("CREATE TABLE monitoring.trades_default PARTITION OF monitoring.trades DEFAULT")
+    again = [line(n, "trade.executed", trade(trade_id=f"t{n - 3}")) for n in (4, 5, 6, 7)]
+    segment(tmp_path, again, number=2)
+    totals = await _take(partitioned_dsn, tmp_path)
+    assert (totals.trades, totals.duplicates, totals.rejected) == (1, 3, 0)
+    assert totals.reasons == {("repair", "repeated_trade"): 3}
+
+
+@pytest.mark.parametrize("table", ["orders", "audit_rejects"])
+async def test_ids_that_a_restore_left_behind_keep_no_record_out(
+    partitioned_dsn: str, tmp_path: Path, table: str
+) -> None:
+    """Of these two partitions have ids by which they are found; a role that may only load moves them on."""
+    lines = [line(n, "order.created", order(order_id=f"o{n}")) for n in range(1, 41)]
+    segment(tmp_path, [*lines, line(41, "trade.executed", trade(price="dear"))])
+    own = f"{partitioned_dsn}{'&' if '?' in partitioned_dsn else '?'}role=tradetrail_loader"
+    async with await Database.connect(partitioned_dsn) as database:
+        await database.execute((sql_dir() / "roles.sql").read_text())
+        await _take(own, tmp_path)
+        await database.execute(f"SELECT setval('monitoring.{table}_id_seq', 1)")
+        lines = [line(n, "order.created", order(order_id=f"o{n}")) for n in range(42, 62)]
+        segment(tmp_path, [*lines, line(62, "trade.executed", trade(price="dear"))], number=2)
+        totals = await _take(own, tmp_path)
+        assert (totals.orders, totals.duplicates, totals.rejected) == (20, 0, 1)
+        assert await database.fetchval("SELECT count(DISTINCT seq) FROM monitoring.orders") == 60
+        assert await database.fetchval("SELECT count(*) FROM monitoring.audit_rejects") == 2
+
+
 async def test_the_row_of_an_order_outlives_its_oldest_records(partitioned_dsn: str, tmp_path: Path) -> None:
     """What is dropped of them, oldest first, is kept in the row, and a later change is folded into that."""
     told = (
