@@ -24,6 +24,8 @@ from ..lines import line, order, segment, trade, update
 TABLES = ("orders", "trades", "order_updates", "events", "audit_rejects")
 # These are run where they stand, not prepared: what is no SELECT, INSERT, UPDATE or DELETE cannot be.
 MAKE_TABLES = ("stage", "stage_touched")
+# These are filled with a table, or with what is said of one.
+FILLED = ("unplaced", "ahead")
 
 
 @pytest.fixture(params=["dsn", "migrated_existing_dsn"], ids=["fresh", "existing"])
@@ -71,11 +73,12 @@ async def prepare(database: Database, sql: Mapping[str, str], known: Mapping[str
     """Prepare and plan each statement; the names of those that were."""
     done = set()
     for name, text in sql.items():
-        if name in MAKE_TABLES or name == "asked":
+        if name in MAKE_TABLES or name in FILLED or name == "asked":
             continue
         table = next((table for table in TABLES if name.endswith(table)), "orders")
-        words = {"asked": sql.get("asked", "")}
-        whole = filled(text, known[table], **words).rstrip(";")
+        if name.startswith("unplaced_"):
+            text = filled(sql["unplaced"], table=table, unplaced=text)
+        whole = filled(text, known[table], asked=sql.get("asked", "")).rstrip(";")
         await database.execute(f"PREPARE {name} AS {whole}")
         nulls = ", ".join(["NULL"] * len(set(re.findall(r"\$\d+", whole))))
         planned = await database.fetch(f"EXPLAIN EXECUTE {name}" + (f"({nulls})" if nulls else ""))
@@ -92,7 +95,21 @@ async def test_the_statements_of_a_batch_fit_the_tables(any_dsn: str, checked: t
         for table in TABLES:
             await database.execute(filled(sql["stage"], known[table], table=table))
         await database.execute(sql["stage_touched"])
-        assert await prepare(database, sql, known) == set(sql) - set(MAKE_TABLES)
+        assert await prepare(database, sql, known) == set(sql) - {*MAKE_TABLES, "unplaced"}
+
+
+async def test_the_statements_about_ids_fit_the_tables(any_dsn: str) -> None:
+    """Each table has unique ids and a sequence, and the one row past it is found by an index."""
+    sql = statements.load("load/ids.sql")
+    async with await Database.connect(any_dsn) as database:
+        found = await database.fetch(sql["unique_ids"])
+        assert [row["name"] for row in found] == sorted(TABLES)
+        await database.execute("SET enable_seqscan = off")
+        for row in found:
+            ahead = filled(sql["ahead"], table=row["name"])
+            assert await database.fetchval(ahead, row["sequence"], 1) == 0
+            plan = await database.fetch(f"EXPLAIN {ahead.replace('$1', repr(row['sequence'])).replace('$2', '1')}")
+            assert any("Index" in line["QUERY PLAN"] for line in plan)
 
 
 @pytest.mark.parametrize("file", ["load/retry.sql", "views/ledger.sql"])
