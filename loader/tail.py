@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from bisect import bisect_right, insort
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -62,6 +63,7 @@ class Tail:
         self.directory = directory
         self._names: dict[str, SegmentName] = {}  # by file name
         self._files: dict[Key, str] = {}
+        self._numbers: dict[str, list[int]] = {}  # by stream, sorted; of all that were ever there
         self._headers: dict[str, Header] = {}
         self._voids: dict[Key, int] = {}
         self._problems: dict[str, str] = {}
@@ -166,6 +168,7 @@ class Tail:
         name = SegmentName.parse(file)
         if name is not None:
             self._names[file] = name
+            insort(self._numbers.setdefault(name.stream, []), name.number)
         return name is not None
 
     def _note_missing(self, ledger: Mapping[Key, Progress]) -> None:
@@ -229,8 +232,11 @@ class Tail:
         for name in names:
             lowest[name.stream] = min(name.number, lowest.get(name.stream, name.number))
         for stream, number in lowest.items():
-            while (file := self._files.get((stream, number := number + 1))) is not None:
-                if file not in self._headers:
+            numbers = self._numbers[stream]
+            # Some between them may be gone: an archive removes what is whole, and leaves what has void bytes.
+            for later in numbers[bisect_right(numbers, number) :]:
+                file = self._files.get((stream, later))
+                if file is not None and file not in self._headers:
                     with contextlib.suppress(OSError):
                         header = read_header(self.directory / file)
                         if header is not None:

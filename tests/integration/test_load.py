@@ -414,6 +414,20 @@ async def test_bytes_made_void_by_a_failed_sync_are_not_loaded(dsn: str, tmp_pat
     assert ledger[0]["bytes"] == offset
 
 
+async def test_void_bytes_are_not_loaded_where_an_archive_removed_a_segment_between(dsn: str, tmp_path: Path) -> None:
+    """What says that they are void lies behind the gap, and is loaded already; each look begins anew."""
+    lines = [line(n, "ping", {}) for n in range(1, 7)]
+    segment(tmp_path, lines[:1], number=1, closed=False)
+    segment(tmp_path, lines[:2], number=2, replaces=[Void(1, 0)])
+    whole = segment(tmp_path, lines[2:4], number=3)
+    segment(tmp_path, lines[4:5], number=4, closed=False)
+    segment(tmp_path, lines[4:], number=5, replaces=[Void(4, 0)])
+    assert (await take(dsn, tmp_path)).events == 6
+    whole.unlink()
+    totals = await take(dsn, tmp_path)
+    assert (totals.records, totals.problems) == (0, {})
+
+
 async def test_a_segment_that_the_disk_lost_and_a_later_one_replaces_is_no_problem(dsn: str, tmp_path: Path) -> None:
     first = segment(tmp_path, [line(1, "ping", {"n": 1})], closed=False)
     size = first.stat().st_size
