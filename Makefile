@@ -85,7 +85,7 @@ bench-emit: $(RIVALS)/.ready ## Measure a call of the log beside other loggers (
 bench-load: $(RIVALS)/.ready ## Measure the loader beside psql, asyncpg and dlt (25 minutes; ARGS=--quick: half a minute)
 	@$(BIN)/python -m benchmarks.load $(ARGS)
 
-bench-archive: $(READY) ## Measure what archives save, and what asking them costs (ARGS="--records 10000000": half an hour)
+bench-archive: $(READY) ## Measure what archives save, and what asking them costs (ARGS="--records 10000000": a quarter of an hour)
 	@$(BIN)/python -m benchmarks.archive $(ARGS)
 
 bench-analysis: $(SPARK)/.ready ## Measure the metrics of 1, 5 and 20 million trades on DuckDB and on Spark (ARGS="--millions 1")

@@ -1,8 +1,8 @@
 """Years of a bot's log, raw, packed and as Parquet: how large each is, how long it takes to make, and to ask.
 
     python -m benchmarks.archive                          (1 million records: half a year of a busy bot)
-    python -m benchmarks.archive --records 10000000       (five years of it: about half an hour, and 6 GB of disk)
-    python -m benchmarks.archive --records 50000000 --a-day 27397             (of one five times as busy: 30 GB of disk)
+    python -m benchmarks.archive --records 10000000       (five years of it: a quarter of an hour, and 6 GB of disk)
+    python -m benchmarks.archive --records 50000000 --a-day 27397  (of one five times as busy: an hour, 30 GB)
 
 A bot that makes 5,500 records a day begins a segment each hour. What is asked of the three is the same, and so is the
 answer; the first two are read by ``tradetrail query``, Parquet by DuckDB with the views of ``tradetrail archive

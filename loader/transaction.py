@@ -84,9 +84,12 @@ class BatchTransaction:
                     prepared.outcome = await self._take(database, prepared, books)
                     await self._check_deferred(database)
             except (BadRow, UniqueViolation) as error:
-                moves += isinstance(error, UniqueViolation)
-                moved = isinstance(error, UniqueViolation) and moves <= _MOVES and await move_on(database)
-                refused = None if moved else error
+                refused = error
+                if isinstance(error, UniqueViolation) and moves < _MOVES:
+                    moves += 1
+                    # What was tried took ids as well: by itself it may be past them now.
+                    if await move_on(database) or moves == 1:
+                        refused = None
             else:
                 return prepared.outcome
 
@@ -149,7 +152,8 @@ class BatchTransaction:
         known = 0
         if table != "order_updates":
             known = await database.execute(self._sql[f"drop_known_{table}"])
-        count = await database.fetchval(filled(self._sql[f"insert_{table}"], columns))
+        insert = self._sql["insert_orders" if table == "orders" else "insert"]
+        count = await database.fetchval(filled(insert, columns, table=table))
         made[table] += count
         left = rows.count - known - count
         if table == "orders" and left:

@@ -62,16 +62,16 @@ WHERE
         OFFSET 0
     );
 
--- name: insert_trades
--- Rows for the rest, and how many; a trade_id that is there already, from another record, makes none and stays in
--- incoming_trades.
+-- name: insert
+-- Rows for what is new, and how many; what has none, as a fill whose trade_id came from another record, stays in
+-- incoming_{table}.
 WITH made AS (
-    INSERT INTO monitoring.trades ({columns})
-    SELECT {columns} FROM incoming_trades ORDER BY stream, seq
+    INSERT INTO monitoring.{table} ({columns})
+    SELECT {columns} FROM incoming_{table} ORDER BY stream, seq
     ON CONFLICT DO NOTHING
     RETURNING stream, seq
 ), done AS (
-    DELETE FROM incoming_trades AS i USING made WHERE made.stream = i.stream AND made.seq = i.seq
+    DELETE FROM incoming_{table} AS i USING made WHERE made.stream = i.stream AND made.seq = i.seq
 )
 SELECT count(*) FROM made;
 
@@ -91,25 +91,13 @@ AND NOT EXISTS (
 )
 
 -- name: repeated_trades
--- What insert_trades left.
+-- What insert left.
 SELECT stream, seq FROM incoming_trades ORDER BY stream, seq;
 
 -- name: drop_known_events
 -- Records that are loaded already.
 DELETE FROM incoming_events AS i
 WHERE EXISTS (SELECT FROM monitoring.events AS e WHERE e.stream = i.stream AND e.seq = i.seq OFFSET 0);
-
--- name: insert_events
--- Rows for the rest, and how many.
-WITH made AS (
-    INSERT INTO monitoring.events ({columns})
-    SELECT {columns} FROM incoming_events ORDER BY stream, seq
-    ON CONFLICT DO NOTHING
-    RETURNING stream, seq
-), done AS (
-    DELETE FROM incoming_events AS i USING made WHERE made.stream = i.stream AND made.seq = i.seq
-)
-SELECT count(*) FROM made;
 
 -- name: unplaced_events
 -- See unplaced.
@@ -123,7 +111,7 @@ WHERE
     OR EXISTS (SELECT FROM monitoring.order_updates AS u WHERE u.stream = i.stream AND u.seq = i.seq OFFSET 0);
 
 -- name: insert_orders
--- A row for the first record of each order that has none, and how many; orders without order_id are rows of their own.
+-- As insert: a row for the first record of each order that has none, and how many; orders without order_id are rows of their own.
 WITH first_of_each AS (
     SELECT DISTINCT ON (exchange, symbol, order_id, CASE WHEN order_id IS NULL THEN stream END, CASE WHEN order_id IS NULL THEN seq END)
         *
@@ -158,18 +146,6 @@ AND NOT (
         OFFSET 0
     )
 )
-
--- name: insert_order_updates
--- Changes that are not there yet, and how many.
-WITH made AS (
-    INSERT INTO monitoring.order_updates ({columns})
-    SELECT {columns} FROM incoming_order_updates ORDER BY stream, seq
-    ON CONFLICT DO NOTHING
-    RETURNING stream, seq
-), done AS (
-    DELETE FROM incoming_order_updates AS i USING made WHERE made.stream = i.stream AND made.seq = i.seq
-)
-SELECT count(*) FROM made;
 
 -- name: unplaced_order_updates
 -- See unplaced.

@@ -25,7 +25,7 @@ TABLES = ("orders", "trades", "order_updates", "events", "audit_rejects")
 # These are run where they stand, not prepared: what is no SELECT, INSERT, UPDATE or DELETE cannot be.
 MAKE_TABLES = ("stage", "stage_touched")
 # These are filled with a table, or with what is said of one.
-FILLED = ("unplaced", "ahead")
+FILLED = ("insert", "unplaced")
 
 
 @pytest.fixture(params=["dsn", "migrated_existing_dsn"], ids=["fresh", "existing"])
@@ -95,7 +95,12 @@ async def test_the_statements_of_a_batch_fit_the_tables(any_dsn: str, checked: t
         for table in TABLES:
             await database.execute(filled(sql["stage"], known[table], table=table))
         await database.execute(sql["stage_touched"])
-        assert await prepare(database, sql, known) == set(sql) - {*MAKE_TABLES, "unplaced"}
+        assert await prepare(database, sql, known) == set(sql) - {*MAKE_TABLES, *FILLED}
+        inserts = {
+            f"insert_{kind.table}": filled(sql["insert"].replace("{table}", kind.table), known[kind.table])
+            for kind in KINDS
+        }
+        assert await prepare(database, inserts, known) == set(inserts)
 
 
 async def test_the_statements_about_ids_fit_the_tables(any_dsn: str) -> None:
