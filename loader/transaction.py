@@ -56,6 +56,7 @@ class BatchTransaction:
     def __init__(self) -> None:
         self._sql = statements.load("load/merge.sql")
         self.merges = False
+        self._begun_with: Database | None = None
 
     async def commit(
         self, database: Database, prepared: Prepared, voids: Mapping[tuple[str, int], int], *, unsure: bool
@@ -71,6 +72,10 @@ class BatchTransaction:
         refused: DatabaseError | None = None
         moves = 0
         streams = sorted({part.name.stream for part in prepared.spooled.parts})
+        if self._begun_with is not database:
+            # A new connection may be one to another server, to which rows were copied and sequences were not.
+            await move_on(database, partitioned=True)
+            self._begun_with = database
         while True:
             try:
                 async with database.transaction():

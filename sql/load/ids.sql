@@ -1,6 +1,7 @@
--- name: unique_ids
--- The tables whose ids have to be unique, and the sequences that these come from.
-SELECT t.relname AS name, format('%I.%I', n.nspname, s.relname) AS sequence
+-- name: tables_by_id
+-- The tables in which rows are found by id, and the sequences that these come from. Where their partitions are tables of
+-- months, those of trades, events and order_updates are not.
+SELECT t.relname AS name, format('%I.%I', n.nspname, s.relname) AS sequence, t.relkind = 'p' AS partitioned
 FROM pg_class AS t
 JOIN pg_attribute AS a ON a.attrelid = t.oid AND a.attname = 'id'
 LEFT JOIN pg_attrdef AS value ON value.adrelid = t.oid AND value.adnum = a.attnum
@@ -15,17 +16,19 @@ WHERE
     AND t.relname IN ('orders', 'order_updates', 'trades', 'events', 'audit_rejects')
     AND EXISTS (
         SELECT FROM (SELECT t.oid AS relid UNION SELECT inhrelid FROM pg_inherits WHERE inhparent = t.oid) AS part
-        JOIN pg_index AS x ON x.indrelid = part.relid AND x.indisunique
+        JOIN pg_index AS x ON x.indrelid = part.relid
         JOIN pg_attribute AS k ON k.attrelid = x.indrelid AND k.attnum = x.indkey[0] AND k.attname = 'id'
     )
 ORDER BY name;
 
--- name: ahead
--- Take an id for each row whose id is still to come. $1: the sequence, $2: of so many rows. ORDER BY: by the index.
-SELECT count(nextval($1::text::regclass))
-FROM (
-    SELECT FROM monitoring.{table}
-    WHERE id > (SELECT coalesce(pg_sequence_last_value($1::text::regclass), 0))
-    ORDER BY id
-    LIMIT $2
-) AS ahead;
+-- name: last_id
+-- The last id that a sequence ($1) gave.
+SELECT coalesce(pg_sequence_last_value($1::text::regclass), 0);
+
+-- name: highest_id
+-- The highest id of a row after one ($1) and up to another ($2).
+SELECT max(id) FROM monitoring.{table} WHERE id > $1::bigint AND id <= $2::bigint;
+
+-- name: take_ids
+-- Take so many ids ($2) of a sequence ($1).
+SELECT count(nextval($1::text::regclass)) FROM generate_series(1, $2::bigint);

@@ -104,17 +104,20 @@ async def test_the_statements_of_a_batch_fit_the_tables(any_dsn: str, checked: t
 
 
 async def test_the_statements_about_ids_fit_the_tables(any_dsn: str) -> None:
-    """Each table has unique ids and a sequence, and the one row past it is found by an index."""
+    """Each table has ids and a sequence, and the rows past it are found by an index."""
     sql = statements.load("load/ids.sql")
     async with await Database.connect(any_dsn) as database:
-        found = await database.fetch(sql["unique_ids"])
-        assert [row["name"] for row in found] == sorted(TABLES)
+        found = await database.fetch(sql["tables_by_id"])
+        assert [(row["name"], row["partitioned"]) for row in found] == [(name, False) for name in sorted(TABLES)]
         await database.execute("SET enable_seqscan = off")
         for row in found:
-            ahead = filled(sql["ahead"], table=row["name"])
-            assert await database.fetchval(ahead, row["sequence"], 1) == 0
-            plan = await database.fetch(f"EXPLAIN {ahead.replace('$1', repr(row['sequence'])).replace('$2', '1')}")
+            last = await database.fetchval(sql["last_id"], row["sequence"])
+            highest = filled(sql["highest_id"], table=row["name"])
+            assert await database.fetchval(highest, last, last + 1000) is None
+            plan = await database.fetch(f"EXPLAIN {highest.replace('$1', '7').replace('$2', '9')}")
             assert any("Index" in line["QUERY PLAN"] for line in plan)
+            assert await database.fetchval(sql["take_ids"], row["sequence"], 3) == 3
+            assert await database.fetchval(sql["last_id"], row["sequence"]) == last + 3
 
 
 @pytest.mark.parametrize("file", ["load/retry.sql", "views/ledger.sql"])

@@ -18,6 +18,8 @@ from loader.errors import UniqueViolation, UsageError
 from loader.load import Loader
 from loader.migrate import Migration, migrate, migrations, pending
 from loader.partitions import add_partitions, in_default, month_of
+from loader.rejects.rejects import Asked
+from loader.rejects.retry import Retry
 from loader.settings import LoadSettings
 from loader.statements import sql_dir
 from loader.totals import Totals
@@ -323,22 +325,61 @@ async def test_a_fill_of_a_dropped_month_that_is_told_again_makes_no_row_and_sto
     assert totals.reasons == {("repair", "repeated_trade"): 3}
 
 
-async def test_ids_of_orders_that_a_restore_left_behind_keep_no_record_out(
-    partitioned_dsn: str, tmp_path: Path
-) -> None:
-    """Here these alone are unique, in each partition; a role that may only load moves them on."""
-    segment(tmp_path, [line(n, "order.created", order(order_id=f"o{n}")) for n in range(1, 201)])
-    own = f"{partitioned_dsn}{'&' if '?' in partitioned_dsn else '?'}role=tradetrail_loader"
+def _as_loader(dsn: str) -> str:
+    return f"{dsn}{'&' if '?' in dsn else '?'}role=tradetrail_loader"
+
+
+async def test_ids_that_a_restore_left_behind_are_given_to_no_second_row(partitioned_dsn: str, tmp_path: Path) -> None:
+    """An id is unique in one partition here, so that no conflict tells of two orders of one id, or of two lines."""
+    asked = "SELECT count(*) AS rows, count(DISTINCT id) AS ids FROM monitoring.{}"
     async with await Database.connect(partitioned_dsn) as database:
         await database.execute((sql_dir() / "roles.sql").read_text())
-        await _take(own, tmp_path)
+        for number in range(1, 7):
+            first = 20 * number
+            seqs = range(first, first + 5)
+            told = [line(n, "order.created", order(order_id=f"o{n}")) for n in seqs]
+            told += [line(n + 5, "order.updated", update(order_id=f"o{n}", price=n + 5)) for n in seqs]
+            told += [line(n + 10, "trade.executed", trade(price="dear")) for n in seqs]
+            segment(tmp_path, told, number=number)
+            totals = await _take(_as_loader(partitioned_dsn), tmp_path)
+            assert (totals.orders, totals.order_updates, totals.rejected, totals.duplicates) == (5, 5, 5, 0)
+            assert await database.fetchrow(asked.format("orders")) == {"rows": 5 * number, "ids": 5 * number}
+            assert await database.fetchrow(asked.format("audit_rejects")) == {"rows": 5 * number, "ids": 5 * number}
+            for table in ("orders", "audit_rejects"):
+                await database.execute(f"SELECT setval('monitoring.{table}_id_seq', 1)")
+        folded = await database.fetch("SELECT order_id, price FROM monitoring.orders ORDER BY seq")
+        assert folded == [
+            {"order_id": f"o{n}", "price": n + 5} for first in range(20, 140, 20) for n in range(first, first + 5)
+        ]
+
+
+async def test_lines_tried_again_give_no_id_to_a_second_order(partitioned_dsn: str, tmp_path: Path) -> None:
+    """``rejects retry`` inserts orders too; where it begins ids are looked at as well."""
+    told = [line(n, "order.created", order(order_id=f"o{n}", size=5 if n <= 20 else 7)) for n in range(1, 31)]
+    segment(tmp_path, told)
+    async with await Database.connect(partitioned_dsn) as database:
+        await database.execute("ALTER TABLE monitoring.orders ADD CONSTRAINT fence CHECK (size <> 7)")
+        totals = await _take(partitioned_dsn, tmp_path)
+        assert (totals.orders, totals.rejected) == (20, 10)
+        await database.execute("ALTER TABLE monitoring.orders DROP CONSTRAINT fence")
         await database.execute("SELECT setval('monitoring.orders_id_seq', 1)")
-        lines = [line(n, "order.created", order(order_id=f"o{n}")) for n in range(201, 301)]
-        segment(tmp_path, lines, number=2)
-        totals = await _take(own, tmp_path)
-        assert (totals.orders, totals.duplicates, totals.rejected) == (100, 0, 0)
-        assert await database.fetchval("SELECT count(DISTINCT id) FROM monitoring.orders") == 300
-        assert await database.fetchval("SELECT last_value FROM monitoring.orders_id_seq") > 300
+        async with Retry(partitioned_dsn) as retry:
+            assert (await retry.take(Asked(severity="rejected"))).orders == 10
+        assert await database.fetchval("SELECT count(DISTINCT id) FROM monitoring.orders") == 30
+
+
+async def test_an_id_from_elsewhere_takes_no_ids_of_the_sequence(partitioned_dsn: str, tmp_path: Path) -> None:
+    """What no sequence comes to is no reason to move one, each time that a loader begins."""
+    async with await Database.connect(partitioned_dsn) as database:
+        bots_own = "INSERT INTO monitoring.orders (id, exchange, symbol, order_id) VALUES ($1, 'bybit', 'S', $2)"
+        await database.execute(bots_own, 9_223_372_036_854_775_000, "far")
+        await database.execute(bots_own, 50, "near")
+        segment(tmp_path, [line(1, "order.created", order(order_id="o1"))])
+        await _take(partitioned_dsn, tmp_path)
+        assert await database.fetchval("SELECT id FROM monitoring.orders WHERE order_id = 'o1'") == 51
+        segment(tmp_path, [line(2, "order.created", order(order_id="o2"))], number=2)
+        await _take(partitioned_dsn, tmp_path)
+        assert await database.fetchval("SELECT id FROM monitoring.orders WHERE order_id = 'o2'") == 52
 
 
 async def test_the_row_of_an_order_outlives_its_oldest_records(partitioned_dsn: str, tmp_path: Path) -> None:
