@@ -22,6 +22,7 @@ import structlog
 
 from emitter import AuditLog, Stats
 
+from ..descriptors import descriptors
 from ..trail import mode, only, read
 
 SMALL: dict[str, Any] = {"ring_bytes": 64 * 1024, "service": "fox bot", "flush_interval_ms": 2}
@@ -650,13 +651,7 @@ def test_a_child_that_never_logs_leaves_no_file_and_closes_no_file_of_others(log
 
 
 def links() -> list[str]:
-    found = []
-    for entry in Path("/proc/self/fd").iterdir():
-        try:
-            found.append(str(entry.readlink()))
-        except OSError:
-            continue
-    return [name for name in found if name.endswith(".jsonl")]
+    return [name for name in descriptors() if name.endswith(".jsonl")]
 
 
 def test_forks_while_other_threads_log(log: Path) -> None:

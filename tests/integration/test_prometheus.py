@@ -24,6 +24,7 @@ from loader.database import Database
 from loader.embedded import embedded
 from loader.rules import read_rules
 from tests.command import FILL, ORDER, SCRIPT, environment, one_line, record, segment, tradetrail
+from tests.descriptors import descriptors
 from tests.documents import ROOT
 from tests.watching import PATIENCE_S, Page, until, until_rows, watching
 
@@ -274,7 +275,7 @@ def test_a_file_with_a_problem_counts_until_it_is_mended(directory: Path, dsn: s
 
 def listening(pid: int) -> set[str]:
     """The local addresses, as the kernel writes them, on which a process listens."""
-    inodes = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
+    inodes = descriptors(pid)
     table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return {fields[1] for fields in table if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes}
 
