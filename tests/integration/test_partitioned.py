@@ -325,8 +325,8 @@ async def test_a_fill_of_a_dropped_month_that_is_told_again_makes_no_row_and_sto
     assert totals.reasons == {("repair", "repeated_trade"): 3}
 
 
-def _as_loader(dsn: str) -> str:
-    return f"{dsn}{'&' if '?' in dsn else '?'}role=tradetrail_loader"
+def _as(role: str, dsn: str) -> str:
+    return f"{dsn}{'&' if '?' in dsn else '?'}options=-crole%3Dtradetrail_{role}"
 
 
 async def test_ids_that_a_restore_left_behind_are_given_to_no_second_row(partitioned_dsn: str, tmp_path: Path) -> None:
@@ -341,7 +341,7 @@ async def test_ids_that_a_restore_left_behind_are_given_to_no_second_row(partiti
             told += [line(n + 5, "order.updated", update(order_id=f"o{n}", price=n + 5)) for n in seqs]
             told += [line(n + 10, "trade.executed", trade(price="dear")) for n in seqs]
             segment(tmp_path, told, number=number)
-            totals = await _take(_as_loader(partitioned_dsn), tmp_path)
+            totals = await _take(_as("loader", partitioned_dsn), tmp_path)
             assert (totals.orders, totals.order_updates, totals.rejected, totals.duplicates) == (5, 5, 5, 0)
             assert await database.fetchrow(asked.format("orders")) == {"rows": 5 * number, "ids": 5 * number}
             assert await database.fetchrow(asked.format("audit_rejects")) == {"rows": 5 * number, "ids": 5 * number}
@@ -411,10 +411,7 @@ async def test_everybody_else_finds_what_they_look_for(partitioned_dsn: str, dir
         await database.execute("SET ROLE tradetrail_loader")
         with pytest.raises(Exception, match="permission denied"):
             await database.execute("INSERT INTO monitoring.trade_keys VALUES ('x', 'y', 'z')")
-    more = "&" if "?" in partitioned_dsn else "?"
-    as_loader, as_reader = (
-        f"{partitioned_dsn}{more}options=-crole%3Dtradetrail_{role}" for role in ("loader", "reader")
-    )
+    as_loader, as_reader = (_as(role, partitioned_dsn) for role in ("loader", "reader"))
     first = await _take(as_loader, directory)
     assert first.records == 600
     known = Counter(found["rule"] for found in answer("verify", "--dir", directory, code=1)["findings"])
