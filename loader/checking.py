@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 # A check uses one core, and so does PostgreSQL; each holds a batch in memory.
 _MOST_AT_ONCE = 2
+# DuckDB's memory crumbles: each batch leaves a little that the engine does not use again, though it counts it as free.
+_CHECKS_OF_AN_ENGINE = 100
 
 
 class Checking:
@@ -36,7 +38,9 @@ class Checking:
     def __init__(self, temporary: Path, rules: Sequence[Rule]) -> None:
         self._temporary = temporary
         self._rules = rules
-        self._engine = open_engine(temporary)
+        self._begun = 0
+        self._beginning = threading.Lock()
+        self._engine = open_engine(self._spill_folder())
         self.at_once = min(_MOST_AT_ONCE, os.cpu_count() or 1)
         self._room = threading.Semaphore(self.at_once)
         self._alone = threading.Lock()
@@ -102,7 +106,7 @@ class Checking:
 
     def _checked(self, batch: Spooled, columns: Columns, settle: Callable[[], bool]) -> Prepared:
         folder = Path(tempfile.mkdtemp(dir=self._temporary))
-        check = Check(self._engine, batch, folder, self._rules, columns)
+        check = self._check_in_engine(batch, folder, columns)
         try:
             check.run()
             prepared = Prepared(batch, folder, check, check.rows(settle=settle()), None, check.parts())
@@ -112,6 +116,19 @@ class Checking:
             raise
         batch.path.unlink()
         return prepared
+
+    def _check_in_engine(self, batch: Spooled, folder: Path, columns: Columns) -> Check:
+        """A check in the engine of now, which is a new one after some hundred of them."""
+        with self._beginning:
+            if self._begun and self._begun % _CHECKS_OF_AN_ENGINE == 0:
+                # The one before is let go, not closed: it ends with the last of its checks, which may still be read.
+                self._engine = open_engine(self._spill_folder())
+            self._begun += 1
+            return Check(self._engine, batch, folder, self._rules, columns)
+
+    def _spill_folder(self) -> Path:
+        """For one engine, which makes and removes it: at its end an engine may take all that others spilled beside."""
+        return self._temporary / f"spill-{self._begun}"
 
 
 def _in(pool: ThreadPoolExecutor, work: Callable[..., T], *arguments: object) -> asyncio.Future[T]:

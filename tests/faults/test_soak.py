@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import statistics
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from subprocess import PIPE
 
 import pytest
 
+from loader.checking import Checking
+from loader.rules import read_rules
+from loader.spool import Spooled, batches
+from loader.tail import Tail
+
+from ..lines import line, order, segment, trade, update
 from ..plugins.figures import Figures
 from ..watching import until
 from .siege import seed
 from .soak.faults import FAULTS, GROUPS
 from .soak.run import soak
-from .soak.samples import Sampler
+from .soak.samples import Sampler, look
 from .soak.schedule import AT_ONCE, rounds
 
 _LEAKS = """
@@ -76,6 +86,38 @@ def test_three_faults_at_a_time_for_seconds_leave_everything_as_it_should_be(
     assert outcome.counts["records held by content"] > 300
     figures.add(**outcome.summed)
     assert outcome.counts["rounds"] >= 1
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+async def test_the_memory_of_the_checks_stays_flat_over_hundreds_of_batches(tmp_path: Path) -> None:
+    """X4: what ``watch`` keeps of each batch for as long as it runs; 29 MiB more with one engine for all of them."""
+    trail, temporary, memory = tmp_path / "audit", tmp_path / "temporary", list[int]()
+    trail.mkdir()
+    temporary.mkdir()
+    kinds = [
+        lambda n: line(n, "order.created", order(order_id=f"o{n}", status="NEW")),
+        lambda n: line(n, "order.updated", update(order_id=f"o{n - 1}", status="FILLED", filled=3)),
+        lambda n: line(n, "trade.executed", trade(trade_id=f"t{n}")),
+        lambda n: b"broken %d\n" % n,
+    ]
+    segment(trail, [kinds[n % 4](n + 1) for n in range(40)])
+    pending = Tail(trail).scan({}).pending
+
+    def spooled() -> Iterator[Spooled]:
+        for _ in range(700):
+            yield from batches(pending, temporary, 1024 * 1024)
+
+    checking = Checking(temporary, read_rules())
+    async for prepared in checking.prepared(spooled(), {}, ahead=2, settle=lambda: True):
+        assert [rows.count for rows in prepared.rows] == [10, 10, 10]
+        sample = look(os.getpid())
+        assert sample
+        memory.append(sample.memory)
+    await asyncio.to_thread(checking.close)
+    assert len(memory) == 700
+    warm, late = statistics.median(memory[70:140]), statistics.median(memory[-70:])
+    assert late - warm < 12 * 1024 * 1024, (warm, late)
 
 
 @pytest.mark.long
