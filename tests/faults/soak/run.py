@@ -73,10 +73,10 @@ class Outcome:
             "faults": dict(self.faults),
             "healed_s": {"most": round(max(self.healed_s, default=0.0), 2), "times": len(self.healed_s)},
             "trends": [
-                {"process": t.process, "figure": t.figure, "second_quarter": t.second, "last_quarter": t.last,
-                 "most": t.most, "flat": t.flat} for t in self.trends
+                {"process": t.process, "figure": t.figure, "quarters": t.quarters, "most": t.most, "flat": t.flat}
+                for t in self.trends
             ],
-        }  # fmt: skip
+        }
 
 
 def soak(

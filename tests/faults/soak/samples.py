@@ -24,17 +24,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class Trend:
-    """A figure's medians in the second quarter of the run and in the last, and how far it may go up."""
+    """A figure's medians in the four quarters of the run, and how far the last may be up."""
 
     process: str
     figure: str
-    second: float
-    last: float
+    quarters: tuple[float, ...]
     most: float
 
     @property
     def flat(self) -> bool:
-        return self.last <= self.most
+        return self.quarters[-1] <= self.most
 
 
 def look(pid: int) -> Sample | None:
@@ -70,10 +69,9 @@ class Sampler:
         for process, samples in self._samples.items():
             quarter = len(samples) // 4
             for figure, (part, more) in _MORE.items() if quarter else ():
-                values = [getattr(sample, figure) for sample in samples]
-                second = statistics.median(values[quarter : 2 * quarter])
-                last = statistics.median(values[-quarter:])
-                found.append(Trend(process, figure, second, last, second * (1 + part) + more))
+                values = [getattr(sample, figure) for sample in samples[-4 * quarter :]]
+                medians = tuple(statistics.median(values[n * quarter : (n + 1) * quarter]) for n in range(4))
+                found.append(Trend(process, figure, medians, medians[1] * (1 + part) + more))
         return found
 
     def _go_on(self) -> None:

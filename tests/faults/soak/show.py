@@ -7,7 +7,6 @@ from rich.table import Table
 
 from .faults import FAULTS, GROUPS
 from .run import Outcome
-from .samples import Trend
 
 _MIB = 1024 * 1024
 
@@ -47,14 +46,11 @@ def _faults(outcome: Outcome) -> Table:
 
 
 def _trends(outcome: Outcome) -> Table:
-    made = _table("Who was never killed", "2nd quarter", "last", "at most")
+    made = _table("Who was never killed, by quarters", "1st", "2nd", "3rd", "last", "at most")
     for trend in outcome.trends:
-        made.add_row(f"{trend.figure} of {trend.process}", *_figures(trend))
+        values = (*trend.quarters, trend.most)
+        if trend.figure == "memory":
+            made.add_row(f"memory of {trend.process}, MiB", *(f"{value / _MIB:.1f}" for value in values))
+        else:
+            made.add_row(f"{trend.figure} of {trend.process}", *(f"{value:.0f}" for value in values))
     return made
-
-
-def _figures(trend: Trend) -> tuple[str, ...]:
-    values = (trend.second, trend.last, trend.most)
-    if trend.figure == "memory":
-        return tuple(f"{value / _MIB:.1f} MiB" for value in values)
-    return tuple(f"{value:.0f}" for value in values)
