@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Collection
 from decimal import Decimal
 from pathlib import Path
 
@@ -43,14 +44,19 @@ FROM ledger FULL JOIN found USING (stream) FULL JOIN refused USING (stream)
 _LEDGER = "SELECT file, bytes, records, sha256 FROM monitoring.audit_segments"
 
 
-async def contents(dsn: str) -> dict[str, list[str]]:
-    """Each table's rows as sorted texts."""
+async def contents(dsn: str, told_again: Collection[str] = ()) -> dict[str, list[str]]:
+    """Each table's rows as sorted texts.
+
+    ``told_again``: of these streams not what is said of lines, which depends on when which of them became void.
+    """
     found = {}
     async with await Database.connect(dsn) as database:
         for table in TABLES:
             rows = await database.fetch(f"SELECT * FROM monitoring.{table}")
             found[table] = sorted(
-                repr([(name, _value(value)) for name, value in row.items() if name not in _LEFT_OUT]) for row in rows
+                repr([(name, _value(value)) for name, value in row.items() if name not in _LEFT_OUT])
+                for row in rows
+                if not (table.startswith("audit_") and row["stream"] in told_again)
             )
     return found
 
@@ -77,39 +83,67 @@ async def agreement(database: Database, directory: Path | None = None) -> int:
     whose headers in ``directory`` say so, the ledger tells more.
     """
     rows = await database.fetch(_AGREEMENT)
-    again = await asyncio.to_thread(_told_again, directory) if directory else set()
+    again = await asyncio.to_thread(told_again, directory) if directory else set()
     for row in rows:
         assert row["rejected"] == row["told_rejected"], row
         assert row["there"] == row["told"] or (row["there"] < row["told"] and row["stream"] in again), row
     return sum(row["there"] for row in rows)
 
 
-def _told_again(directory: Path) -> set[str]:
+def told_again(directory: Path) -> set[str]:
     """Streams of which a segment replaces bytes of another; such segments are never archived."""
-    found = set()
+    return {stream for stream, _ in _voids(directory)}
+
+
+def _voids(directory: Path) -> dict[tuple[str, int], int]:
+    """From where the bytes of a segment are void, by stream and number."""
+    found: dict[tuple[str, int], int] = {}
     for path in directory.glob("*.jsonl"):
         name = SegmentName.parse(path.name)
         with path.open("rb") as file:
-            if name and b'"replaces":' in file.readline():
-                found.add(name.stream)
+            first = file.readline()
+        if name is None or b'"replaces":' not in first or not first.endswith(b"\n"):
+            continue
+        for void in json.loads(first)["attributes"]["replaces"]:
+            key = name.stream, void["segment"]
+            found[key] = min(void["offset"], found.get(key, void["offset"]))
     return found
 
 
 async def all_loaded(dsn: str, directory: Path) -> int:
-    """Assert that every line of every file is accounted for, by a reader that is not the loader's; how many."""
-    files = await asyncio.to_thread(lambda: {path.name: _read(path) for path in directory.glob("*.jsonl")})
+    """Assert that every line of every file is accounted for, by a reader that is not the loader's; how many.
+
+    Of bytes that a failed sync made void as many may be loaded as were there before the word of it.
+    """
+    records, whole, partly = await asyncio.to_thread(_files, directory)
     async with await Database.connect(dsn) as database:
         ledger = {row["file"]: (row["bytes"], row["records"], row["sha256"]) for row in await database.fetch(_LEDGER)}
-        assert ledger == files
-        assert await agreement(database) == sum(records for _, records, _ in files.values())
-    return sum(records for _, records, _ in files.values())
+        for file, (least, most) in partly.items():
+            loaded = ledger.pop(file, (0,))[0]
+            assert least <= loaded <= most, (file, least, loaded, most)
+        assert ledger == whole
+        assert await agreement(database, directory) == records
+    return records
 
 
-def _read(path: Path) -> tuple[int, int, str | None]:
-    """(bytes, record lines, digest of what stands before the footer) of a closed file."""
-    lines = path.read_bytes().splitlines(keepends=True)
-    records = sum(not _is_control(line) for line in lines)
-    return sum(map(len, lines)), records, hashlib.sha256(b"".join(lines[:-1])).hexdigest()
+def _files(directory: Path) -> tuple[int, dict[str, tuple[int, int, str | None]], dict[str, tuple[int, int]]]:
+    """Records that count, files that do as a whole, and of the others where their void bytes begin and end."""
+    voids, records = _voids(directory), 0
+    whole: dict[str, tuple[int, int, str | None]] = {}
+    partly: dict[str, tuple[int, int]] = {}
+    for path in directory.glob("*.jsonl"):
+        name = SegmentName.parse(path.name)
+        void = voids.get((name.stream, name.number)) if name else None
+        data = path.read_bytes()
+        lines = data[:void].splitlines(keepends=True)
+        many = sum(not _is_control(line) for line in lines)
+        records += many
+        if void is None:
+            # The digest is that of what stands before the footer.
+            whole[path.name] = len(data), many, hashlib.sha256(b"".join(lines[:-1])).hexdigest()
+        else:
+            partly[path.name] = void, len(data)
+    return records, whole, partly
 
 
 def _is_control(line: bytes) -> bool:
