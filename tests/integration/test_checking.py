@@ -25,7 +25,7 @@ BATCHES = 12
 async def test_a_new_engine_takes_nothing_from_checks_that_are_still_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """X4: the engine before it ends with its last check, so that two or three of them are the most there ever are."""
+    """X4: the engine before it is held by nobody but its own checks, which answer as if it were the only one."""
     opened: list[weakref.ref[duckdb.DuckDBPyConnection]] = []
     open_engine = checking.open_engine
 
