@@ -6,9 +6,10 @@ import asyncio
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from emitter.segments import SegmentName
 from loader.database import Database
@@ -44,21 +45,37 @@ FROM ledger FULL JOIN found USING (stream) FULL JOIN refused USING (stream)
 _LEDGER = "SELECT file, bytes, records, sha256 FROM monitoring.audit_segments"
 
 
-async def contents(dsn: str, told_again: Collection[str] = ()) -> dict[str, list[str]]:
+async def contents(dsn: str, directory: Path | None = None) -> dict[str, list[str]]:
     """Each table's rows as sorted texts.
 
-    ``told_again``: of these streams not what is said of lines, which depends on when which of them became void.
+    Where a header in ``directory`` makes bytes void, it depends on when they became so how far their segment was
+    loaded, and from which places a line that was told again is refused or repaired: of its stream each such line
+    stands there once, with all reasons.
     """
-    found = {}
+    found, voids = {}, await asyncio.to_thread(_voids, directory) if directory else {}
+    streams = {stream for stream, _ in voids}
     async with await Database.connect(dsn) as database:
         for table in TABLES:
             rows = await database.fetch(f"SELECT * FROM monitoring.{table}")
+            if table == "audit_segments":
+                rows = [row for row in rows if (row["stream"], row["segment"]) not in voids]
+            if table == "audit_rejects":
+                again = _anywhere([row for row in rows if row["stream"] in streams])
+                rows = [row for row in rows if row["stream"] not in streams] + again
             found[table] = sorted(
-                repr([(name, _value(value)) for name, value in row.items() if name not in _LEFT_OUT])
-                for row in rows
-                if not (table.startswith("audit_") and row["stream"] in told_again)
+                repr([(name, _value(value)) for name, value in row.items() if name not in _LEFT_OUT]) for row in rows
             )
     return found
+
+
+def _anywhere(rejects: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each line once, wherever it stands: that a trade is a repeated one is said only where it was loaded first."""
+    lines: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rejects:
+        key = tuple(row[name] for name in ("stream", "seq", "severity", "raw", "raw_bytes"))
+        line = lines.setdefault(key, dict(row))
+        line.update(segment=None, byte_offset=None, reasons=sorted({*line["reasons"], *row["reasons"]}))
+    return list(lines.values())
 
 
 def _value(value: object) -> object:
@@ -83,20 +100,15 @@ async def agreement(database: Database, directory: Path | None = None) -> int:
     whose headers in ``directory`` say so, the ledger tells more.
     """
     rows = await database.fetch(_AGREEMENT)
-    again = await asyncio.to_thread(told_again, directory) if directory else set()
+    again = {stream for stream, _ in await asyncio.to_thread(_voids, directory)} if directory else set()
     for row in rows:
         assert row["rejected"] == row["told_rejected"], row
         assert row["there"] == row["told"] or (row["there"] < row["told"] and row["stream"] in again), row
     return sum(row["there"] for row in rows)
 
 
-def told_again(directory: Path) -> set[str]:
-    """Streams of which a segment replaces bytes of another; such segments are never archived."""
-    return {stream for stream, _ in _voids(directory)}
-
-
 def _voids(directory: Path) -> dict[tuple[str, int], int]:
-    """From where the bytes of a segment are void, by stream and number."""
+    """From where the bytes of a segment are void, by stream and number; such segments are never archived."""
     found: dict[tuple[str, int], int] = {}
     for path in directory.glob("*.jsonl"):
         name = SegmentName.parse(path.name)

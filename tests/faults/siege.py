@@ -15,7 +15,7 @@ from pathlib import Path
 from loader.database import Database
 from loader.errors import TransientError
 
-from ..contents import agreement, all_loaded, assert_same, contents, told_again
+from ..contents import agreement, all_loaded, assert_same, contents
 from ..plugins.postgres import Cluster
 from ..plugins.server import Server
 from ..processes import Bot, Command
@@ -201,8 +201,8 @@ def besiege(
         siege.counts["records"] = asyncio.run(all_loaded(dsn, directory))
         calm = Command(directory.parent, "load", "--dir", directory, "--dsn", other)
         assert calm.end() in (0, 1), calm.said()
-        again = told_again(directory)  # of a bot that was killed within a sync
-        assert_same(asyncio.run(contents(dsn, again)), asyncio.run(contents(other, again)))
+        # Bots that were killed within a sync made bytes void, which only one of the two may have loaded.
+        assert_same(asyncio.run(contents(dsn, directory)), asyncio.run(contents(other, directory)))
     print(dict(siege.counts))
     return siege.counts
 
