@@ -112,8 +112,11 @@ def _voids(directory: Path) -> dict[tuple[str, int], int]:
     found: dict[tuple[str, int], int] = {}
     for path in directory.glob("*.jsonl"):
         name = SegmentName.parse(path.name)
-        with path.open("rb") as file:
-            first = file.readline()
+        try:
+            with path.open("rb") as file:
+                first = file.readline()
+        except FileNotFoundError:  # archived meanwhile
+            continue
         if name is None or b'"replaces":' not in first or not first.endswith(b"\n"):
             continue
         for void in json.loads(first)["attributes"]["replaces"]:

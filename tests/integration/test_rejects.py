@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
-from emitter.segments import control_line
+from emitter.segments import Void, control_line
 from loader.database import Database
 from loader.load import Loader
 from loader.rejects import rejects
@@ -132,6 +132,28 @@ async def test_lines_taken_late_give_the_tables_of_a_load_that_took_them_at_once
     again = await retry(dsn)
     assert (again.records, again.rejected) == (0, 0)
     await assert_as_loaded(dsn, undisturbed)
+
+
+async def test_a_line_that_was_told_again_is_taken_once(dsn: str, empty_dsn: str, tmp_path: Path, picky: Path) -> None:
+    """L21: it was rejected at both of its places, as its bytes were loaded before a failed sync made them void."""
+    lines = list(history(STREAM, 80))
+    first = segment(tmp_path / "audit", lines[:50], closed=False)
+    assert (await take(dsn, tmp_path / "audit", rules=picky, finish_dead=False)).rejected == 20
+    offset = first.read_bytes().index(lines[19])
+    segment(tmp_path / "audit", lines[19:], number=2, replaces=(Void(1, offset),))
+    again = await take(dsn, tmp_path / "audit", rules=picky)
+    assert (again.records, again.rejected, again.duplicates) == (61, 25, 18)
+
+    tried = await retry(dsn)
+
+    made = tried.orders + tried.trades + tried.order_updates + tried.events
+    assert (tried.records, tried.rejected, tried.duplicates, made) == (45, 0, 13, 32)
+    await take(empty_dsn, tmp_path / "audit")
+    found, wanted = [await contents(where, tmp_path / "audit") for where in (dsn, empty_dsn)]
+    for table in ("orders", "trades", "order_updates", "events"):
+        assert found[table] == wanted[table], table
+    assert all(row["retried_at"] for row in await rows(dsn, REJECTED) if row["reasons"][0] == "picky: not this one")
+    assert {row["rejected"] for row in await rows(dsn, "SELECT rejected FROM monitoring.audit_segments")} == {0}
 
 
 async def test_the_stream_the_rule_and_the_time_choose_lines(dsn: str, directory: Path, picky: Path) -> None:
