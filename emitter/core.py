@@ -161,11 +161,12 @@ class Core:
             )
             writer.on_loss = self._tell_loss
             writer.start()
-        except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be started
+        except Exception as error:
             if writer is not None:
                 writer.abandon()
-            if memory.path is not None:
-                memory.path.unlink(missing_ok=True)
+            _give_back(memory)
+            if not isinstance(error, OSError | RuntimeError):  # RuntimeError: no thread can be started
+                raise
             why = error.strerror if isinstance(error, OSError) else error
             raise DirectoryError(f"{settings.directory}: no segment can be made: {why}") from error
         return ring, writer
@@ -225,12 +226,8 @@ class Core:
         done = writer.stop(timeout)
         ring.let_go()
         with self._starting:
-            memory = ring.memory
-            if done and memory.alive:
-                if memory.path is not None:
-                    with contextlib.suppress(OSError):
-                        memory.path.unlink(missing_ok=True)
-                memory.close()
+            if done and ring.memory.alive:
+                _give_back(ring.memory)
         return done
 
     def stats(self) -> Stats:
@@ -307,6 +304,14 @@ def _resource(settings: EmitterSettings) -> dict[str, str]:
         "service.name": settings.service,
     }
     return {clean_text(key): clean_text(value) for key, value in resource.items()}
+
+
+def _give_back(memory: Memory) -> None:
+    """Nobody needs it any more. As long as it is open its file takes up memory, whether it has a name or not."""
+    if memory.path is not None:
+        with contextlib.suppress(OSError):
+            memory.path.unlink(missing_ok=True)
+    memory.close()
 
 
 def _anonymous(settings: EmitterSettings) -> Memory:

@@ -194,11 +194,18 @@ class Writer:
         return self.closed
 
     def abandon(self) -> None:
-        """It could not be started: let go of the first segment, which stays without a record."""
+        """It could not be started: let go of the first segment, which has no record, and remove it."""
         self._stop_at = time.monotonic()
         self._sync_bell.release()
-        for fd in (self._segment.fd, self._directory):
-            os.close(fd)
+        if self._syncing.is_alive():  # it was the other thread that could not be started; there is nothing to sync
+            self._syncing.join()
+        self._remove(self._segment)
+        os.close(self._directory)
+
+    def _remove(self, segment: OpenSegment) -> None:
+        os.close(segment.fd)
+        with contextlib.suppress(OSError):
+            (self._settings.directory / str(segment.name)).unlink()
 
     def _wake(self) -> None:
         with contextlib.suppress(RuntimeError):  # awake already
@@ -335,9 +342,7 @@ class Writer:
         try:
             self._write_header(segment, None, ())
         except BaseException as error:
-            os.close(segment.fd)
-            with contextlib.suppress(OSError):
-                (self._settings.directory / str(name)).unlink()
+            self._remove(segment)
             if isinstance(error, _GivenUp) and isinstance(error.__cause__, OSError):
                 raise error.__cause__ from None
             raise

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import emitter.writer
-from emitter import AuditLog, Stats
+from emitter import AuditLog, DirectoryError, Stats
 
 from ..bots import tmpfs_folder
 from ..trail import only
@@ -431,6 +431,86 @@ def test_a_full_disk_whose_syncs_fail_makes_one_new_file(
     assert audit.flush(10)
     assert audit.close()
     assert conserved(audit, log, 30).lost == 0
+
+
+def no_write(patch: pytest.MonkeyPatch, _log: Path) -> OSError:
+    Failing(patch, "write", errno.ENOSPC, lambda _: True)
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def no_file(patch: pytest.MonkeyPatch, _log: Path) -> OSError:
+    return no_open(patch, lambda path: path.endswith(".jsonl"))
+
+
+def no_directory(patch: pytest.MonkeyPatch, log: Path) -> OSError:
+    return no_open(patch, lambda path: path == str(log))
+
+
+def no_open(patch: pytest.MonkeyPatch, which: Callable[[str], bool]) -> OSError:
+    real, error = os.open, OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def opened(path: Any, *args: Any, **more: Any) -> int:
+        if which(os.fspath(path)):
+            raise error
+        return real(path, *args, **more)
+
+    patch.setattr(os, "open", opened)
+    return error
+
+
+def no_thread(name: str, patch: pytest.MonkeyPatch, _log: Path) -> RuntimeError:
+    real, error = threading.Thread.start, RuntimeError("can't start new thread")
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == name:
+            raise error
+        real(thread)
+
+    patch.setattr(threading.Thread, "start", start)
+    return error
+
+
+def no_memory(patch: pytest.MonkeyPatch, _log: Path) -> MemoryError:
+    error = MemoryError()
+
+    def header(*_args: Any, **_more: Any) -> bytes:
+        raise error
+
+    patch.setattr(emitter.writer, "header_line", header)
+    return error
+
+
+@pytest.mark.parametrize(
+    "fails",
+    [
+        pytest.param(no_write, id="write"),
+        pytest.param(no_file, id="file"),
+        pytest.param(no_directory, id="directory"),
+        pytest.param(no_memory, id="memory"),
+        pytest.param(partial(no_thread, "tradetrail-sync"), id="sync thread"),
+        pytest.param(partial(no_thread, "tradetrail-writer"), id="write thread"),
+    ],
+)
+def test_a_start_that_fails_is_told_and_leaves_nothing_behind(
+    log: Path, ring_dir: Path, monkeypatch: pytest.MonkeyPatch, fails: Callable[[pytest.MonkeyPatch, Path], Exception]
+) -> None:
+    """F4, F8: a bot may try again for as long as its disk is full: no ring, descriptor or thread of a try is kept."""
+    threads, descriptors = threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+    with monkeypatch.context() as patch:
+        error = fails(patch, log)
+        for _ in range(3):
+            with pytest.raises(MemoryError if isinstance(error, MemoryError) else DirectoryError) as caught:
+                AuditLog(log, **SMALL, ring_dir=ring_dir)
+            if isinstance(caught.value, DirectoryError):
+                assert str(caught.value) == f"{log}: no segment can be made: {getattr(error, 'strerror', error)}"
+    assert (list(log.iterdir()), list(ring_dir.iterdir())) == ([], [])
+    assert (threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))) == (threads, descriptors)
+    with AuditLog(log, disabled=True) as without:
+        assert (without.event("x"), without.stats().emitted) == (0, 0)
+    audit = AuditLog(log, **SMALL, ring_dir=ring_dir)
+    emit(audit, 20)
+    assert audit.close()
+    assert conserved(audit, log, 20).lost == 0
 
 
 # -- hanging --
